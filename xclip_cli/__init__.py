@@ -1,0 +1,17 @@
+"""xclip-cli: open-vocabulary video tagging with X-CLIP (ECCV 2022).
+
+The public names are loaded when they are first used, so that ``import xclip_cli`` costs nothing.
+"""
+
+from importlib import import_module
+
+__version__ = "0.1.0"
+
+_HOMES = {"Tagger": "tagger", "LabelSet": "labels", "load_model": "checkpoint", "XclipError": "errors"}
+__all__ = ["__version__", *_HOMES]
+
+
+def __getattr__(name: str):
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)

@@ -1,0 +1,77 @@
+"""What tagging gives, and the one place that names output columns."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+COLUMNS = (
+    "video",
+    "start_seconds",
+    "end_seconds",
+    "rank",
+    "label",
+    "score",
+    "similarity",
+    "model",
+    "labelset",
+    "status",
+    "error",
+)
+
+UNKNOWN = "unknown"
+SCORE_DIGITS = 4
+TIME_DIGITS = 3
+
+
+@dataclass(frozen=True)
+class Tag:
+    """A label with its probability over the label set (softmax, 0..1) and its cosine similarity (-1..1).
+
+    ``label`` is ``unknown``, without numbers, where no label reaches its threshold.
+    """
+
+    label: str
+    score: float | None
+    similarity: float | None
+
+
+@dataclass(frozen=True)
+class Segment:
+    """The tags, best first, of the half-open interval [start_seconds, end_seconds) of a video."""
+
+    start_seconds: float
+    end_seconds: float
+    tags: tuple[Tag, ...]
+
+
+@dataclass(frozen=True)
+class VideoResult:
+    """One video's outcome: segments, or the one line that says why there are none."""
+
+    video: str
+    model: str
+    labelset: str
+    segments: tuple[Segment, ...] = ()
+    error: str | None = None
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def status(self) -> str:
+        return "ok" if self.error is None else "error"
+
+
+def rows(result: VideoResult) -> Iterator[dict[str, object]]:
+    """One dict of COLUMNS per segment and rank; a failed video is one row. Absent values are None."""
+    common = {"video": result.video, "model": result.model, "labelset": result.labelset, "status": result.status}
+    if result.error is not None:
+        yield dict.fromkeys(COLUMNS) | common | {"error": result.error}
+    for segment in result.segments:
+        for rank, tag in enumerate(segment.tags, start=1):
+            values = {
+                "start_seconds": segment.start_seconds,
+                "end_seconds": segment.end_seconds,
+                "rank": rank,
+                "label": tag.label,
+                "score": tag.score,
+                "similarity": tag.similarity,
+            }
+            yield dict.fromkeys(COLUMNS) | common | values
