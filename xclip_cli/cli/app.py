@@ -1,0 +1,50 @@
+"""The `xclip` program: registers the commands and turns errors into one line and an exit code."""
+
+import sys
+from typing import Annotated
+
+import typer
+
+from xclip_cli import __version__
+from xclip_cli.cli import console, labels, models
+from xclip_cli.errors import XclipError
+
+app = typer.Typer(
+    name="xclip",
+    help="Tag videos with labels of your own choosing, offline.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.add_typer(labels.app, name="labels")
+app.add_typer(models.app, name="models")
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"xclip-cli {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and stop.")
+    ] = False,
+) -> None:
+    """Tag videos with labels of your own choosing, offline."""
+
+
+def main() -> None:
+    """Runs the program. Exit codes: 0 done, 1 run-time failure or some videos failed, 2 usage, 130 Ctrl-C."""
+    try:
+        app()
+    except XclipError as error:
+        if console.debugging():
+            raise
+        console.print_error(error)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        sys.exit(130)
