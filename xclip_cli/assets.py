@@ -13,7 +13,8 @@ def _bundled(folder: str) -> Path:
         if (parent / folder).is_dir():
             return parent / folder
     raise XclipError(
-        f"the bundled folder {folder!r} is missing beside {_PACKAGE}", "reinstall: pip install --force-reinstall xclip-cli"
+        f"the bundled folder {folder!r} is missing beside {_PACKAGE}",
+        "reinstall: pip install --force-reinstall xclip-cli",
     )
 
 

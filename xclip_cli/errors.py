@@ -1,12 +1,12 @@
 """Everything that xclip-cli raises on purpose.
 
-    XclipError                a run-time failure                        exit code 1
-    ├── UsageError            the request itself is wrong               exit code 2
-    │   ├── LabelError        a label list or label file breaks a rule
-    │   └── MissingExtraError an optional package is asked for and not installed
-    ├── VideoError            one video cannot be read; becomes an error row, never ends a batch
-    ├── ModelError            a model is unknown, missing, damaged or of another architecture
-    └── OutputError           a result cannot be written
+XclipError                a run-time failure                        exit code 1
+├── UsageError            the request itself is wrong               exit code 2
+│   ├── LabelError        a label list or label file breaks a rule
+│   └── MissingExtraError an optional package is asked for and not installed
+├── VideoError            one video cannot be read; becomes an error row, never ends a batch
+├── ModelError            a model is unknown, missing, damaged or of another architecture
+└── OutputError           a result cannot be written
 """
 
 

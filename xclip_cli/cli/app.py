@@ -7,6 +7,8 @@ import typer
 
 from xclip_cli import __version__
 from xclip_cli.cli import console, labels, models
+from xclip_cli.cli.sample import sample
+from xclip_cli.cli.tag import tag
 from xclip_cli.errors import XclipError
 
 app = typer.Typer(
@@ -18,8 +20,10 @@ app = typer.Typer(
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+app.command()(tag)
 app.add_typer(labels.app, name="labels")
 app.add_typer(models.app, name="models")
+app.command()(sample)
 
 
 def _version(wanted: bool) -> None:

@@ -1,0 +1,93 @@
+import os
+
+import pytest
+
+from xclip_cli.errors import OutputError
+from xclip_cli.journal import Journal, video_key
+from xclip_cli.results import Segment, Tag, VideoResult
+
+DONE = VideoResult(
+    "a.mp4", "mini", "s", (Segment(0.0, 0.1, (Tag("x", 1 / 3, -1e-9), Tag("unknown", None, None))),), None, ("w",)
+)
+FAILED = VideoResult("b.mp4", "mini", "s", error="broken")
+
+
+def write(path, *entries):
+    with Journal(path) as journal:
+        journal.load()
+        for key, result in entries:
+            journal.append(key, result)
+
+
+def load(path):
+    with Journal(path) as journal:
+        return journal.load()
+
+
+def test_results_come_back_exactly_and_failures_are_tried_again(tmp_path):
+    write(tmp_path / "o.csv", ("k1", DONE), ("k2", FAILED))
+    assert load(tmp_path / "o.csv") == {"k1": DONE}
+
+
+def test_a_line_torn_at_any_byte_loses_that_line_only(tmp_path):
+    output = tmp_path / "o.csv"
+    write(output, ("k1", DONE), ("k2", DONE))
+    whole = Journal(output).path.read_bytes()
+    first = whole.index(b"\n") + 1
+    for cut in range(first, len(whole), 7):
+        Journal(output).path.write_bytes(whole[:cut])
+        assert list(load(output)) == ["k1"]
+        write(output, ("k3", DONE))
+        assert list(load(output)) == ["k1", "k3"]
+
+
+def test_a_damaged_line_is_not_believed(tmp_path):
+    output = tmp_path / "o.csv"
+    write(output, ("k1", DONE), ("k2", DONE))
+    path = Journal(output).path
+    path.write_bytes(b'{"key": 3}\n\xff\xfe\n' + path.read_bytes())
+    assert set(load(output)) == {"k1", "k2"}
+
+
+def test_fresh_forgets(tmp_path):
+    write(tmp_path / "o.csv", ("k1", DONE))
+    with Journal(tmp_path / "o.csv") as journal:
+        assert journal.load(fresh=True) == {}
+    assert load(tmp_path / "o.csv") == {}
+
+
+def test_one_output_has_one_run_at_a_time(tmp_path):
+    pytest.importorskip("fcntl")
+    with Journal(tmp_path / "o.csv") as journal:
+        journal.load()
+        with Journal(tmp_path / "o.csv") as second, pytest.raises(OutputError, match="another run"):
+            second.load()
+
+
+def test_a_folder_that_is_missing_is_a_clear_error(tmp_path):
+    with Journal(tmp_path / "nowhere" / "o.csv") as journal, pytest.raises(OutputError, match="nowhere"):
+        journal.load()
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
+def test_a_full_disk_is_a_clear_error(tmp_path):
+    os.symlink("/dev/full", Journal(tmp_path / "o.csv").path)
+    with Journal(tmp_path / "o.csv") as journal:
+        journal._file = open("/dev/full", "wb", buffering=0)
+        with pytest.raises(OutputError, match="No space left"):
+            journal.append("k", DONE)
+
+
+def test_the_key_follows_size_mtime_and_configuration(tmp_path):
+    video = tmp_path / "v.mp4"
+    video.write_bytes(b"12")
+    os.utime(video, ns=(1, 1))
+    first = video_key(str(video), "c")
+    assert video_key(str(video), "c") == first
+    assert video_key(str(video), "other") != first
+    os.utime(video, ns=(1, 2))
+    second = video_key(str(video), "c")
+    video.write_bytes(b"123")
+    os.utime(video, ns=(1, 2))
+    assert len({first, second, video_key(str(video), "c")}) == 3
+    assert video_key(str(tmp_path / "missing"), "c")

@@ -1,0 +1,99 @@
+"""The options of `xclip tag`, each with its help, and what several of them mean together."""
+
+import os
+import sys
+from enum import Enum
+from pathlib import Path
+from typing import Annotated
+
+from typer import Argument, Option
+
+from xclip_cli import labels
+from xclip_cli.labels import LabelSet
+
+DEFAULT_LABELSET = "everyday"
+_MODEL, _LABELS, _VIEWS, _RUN, _OUT = "Model", "Labels", "Views", "Running", "Output"
+
+
+class Format(str, Enum):
+    table = "table"
+    csv = "csv"
+    json = "json"
+    jsonl = "jsonl"
+
+
+Paths = Annotated[
+    list[str],
+    Argument(
+        metavar="PATH...", help="Videos, folders, glob patterns, or - for a list on standard input.", show_default=False
+    ),
+]
+Recursive = Annotated[bool, Option("--recursive", "-r", help="Look into the folders of folders.")]
+Model = Annotated[
+    str,
+    Option(
+        "--model", "-m", help="A name of `xclip models list`, a hub id, a file or a folder.", rich_help_panel=_MODEL
+    ),
+]
+Device = Annotated[str, Option(help="auto, cpu, cuda, cuda:N or mps.", rich_help_panel=_MODEL)]
+Dtype = Annotated[str, Option(help="float32, bfloat16 or float16.", rich_help_panel=_MODEL)]
+Labels = Annotated[
+    list[str] | None,
+    Option("--labels", "-l", help='Labels, separated by commas: "dogs pulling sled,dunking".', rich_help_panel=_LABELS),
+]
+LabelsFile = Annotated[
+    list[Path] | None, Option(help="A label file: .yaml, or .txt with one a line.", rich_help_panel=_LABELS)
+]
+Labelset = Annotated[
+    list[str] | None,
+    Option(help=f"A built-in set of `xclip labels list`. [default: {DEFAULT_LABELSET}]", rich_help_panel=_LABELS),
+]
+Lang = Annotated[str | None, Option(help="Show labels in this language, e.g. zh.", rich_help_panel=_LABELS)]
+TopK = Annotated[int, Option("--top-k", "-k", help="How many labels a video gets.", rich_help_panel=_LABELS)]
+Threshold = Annotated[
+    float | None, Option(help="Show only labels with this score or more (0 to 1).", rich_help_panel=_LABELS)
+]
+NumClips = Annotated[int, Option(help="Views in time, averaged.", rich_help_panel=_VIEWS)]
+NumCrops = Annotated[int, Option(help="Views in space, 1 or 3, averaged.", rich_help_panel=_VIEWS)]
+BatchSize = Annotated[int, Option(help="Videos per model call on an accelerator.", rich_help_panel=_RUN)]
+Workers = Annotated[int, Option(help="Decoding processes.", rich_help_panel=_RUN)]
+Reader = Annotated[str, Option(help="opencv or decord.", rich_help_panel=_RUN)]
+DecodeTimeout = Annotated[float, Option(help="Seconds after which a video is given up.", rich_help_panel=_RUN)]
+Strict = Annotated[bool, Option("--strict", help="Stop at the first video that fails.", rich_help_panel=_RUN)]
+Output = Annotated[
+    str | None, Option("--output", "-o", help="Write to this file; - is standard output.", rich_help_panel=_OUT)
+]
+OutputFormat = Annotated[
+    Format | None, Option("--format", "-f", help="Default: by the file's suffix.", rich_help_panel=_OUT)
+]
+Overwrite = Annotated[bool, Option("--overwrite", help="Start over and replace the output.", rich_help_panel=_OUT)]
+Quiet = Annotated[bool, Option("--quiet", "-q", help="Errors only.", rich_help_panel=_OUT)]
+Verbose = Annotated[
+    bool, Option("--verbose", "-v", help="Also say what runs and how long it took.", rich_help_panel=_OUT)
+]
+
+
+def read_paths(paths: list[str]) -> list[str]:
+    """The paths with `-` replaced by the names on standard input: one a line, or separated by NUL bytes."""
+    read: list[str] = []
+    for path in paths:
+        if path == "-":
+            data = sys.stdin.buffer.read()
+            names = data.split(b"\0") if b"\0" in data else data.splitlines()
+            read += [os.fsdecode(name) for name in names if name]
+        else:
+            read.append(path)
+    return read
+
+
+def choose_labels(names: list[str] | None, files: list[Path] | None, builtin: list[str] | None, model: str) -> LabelSet:
+    """All labels that were asked for, added up; else those the model was tuned on; else the default set."""
+    asked = [labels.from_names(text) for text in names or ()]
+    asked += [labels.load(path) for path in files or ()]
+    asked += [labels.builtin(name) for name in builtin or ()]
+    if asked:
+        return labels.combine(asked)
+    from xclip_cli.checkpoint import open_checkpoint
+
+    tuned_on = open_checkpoint(model).default_labels
+    return labels.from_names(tuned_on) if tuned_on else labels.builtin(DEFAULT_LABELSET)

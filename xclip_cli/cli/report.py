@@ -1,0 +1,104 @@
+"""What a person sees of a run: the table, the progress bar, warnings and the closing line."""
+
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from xclip_cli.batch import Batch
+from xclip_cli.cli import console
+from xclip_cli.errors import VideoError
+from xclip_cli.outputs import FORMATS
+from xclip_cli.outputs.base import printable, render
+from xclip_cli.results import SCORE_DIGITS, Segment, VideoResult
+
+_BAR_WIDTH = 24
+
+
+def default_format(output: str | None) -> str:
+    """A table for a person who looks, CSV for a pipe or an explicit `-o -`."""
+    return "table" if output is None and console.stdout_is_terminal() else "csv"
+
+
+def watch(
+    job: Batch, results: Iterable[VideoResult], strict: bool, quiet: bool, verbose: bool
+) -> Iterator[VideoResult]:
+    """Passes results on, with a progress bar, warnings and failures on stderr. Raises VideoError if `strict`."""
+    hidden = quiet or len(job.videos) < 2 or not console.err.is_terminal
+    columns = (
+        TextColumn("tagging"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]} [red]{task.fields[failures]}"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console.err, disable=hidden, transient=True) as progress:
+        task = progress.add_task("", total=len(job.videos), rate="", failures="")
+        failures = 0
+        for result in results:
+            failures += result.error is not None
+            speed = progress.tasks[0].speed
+            progress.update(
+                task,
+                completed=job.finished,
+                rate=f"{speed:.1f} videos/s" if speed else "",
+                failures=f"{failures} failed" if failures else "",
+            )
+            _tell(result, quiet, verbose)
+            if strict and result.error is not None:
+                raise VideoError(
+                    f"{printable(result.video)}: {result.error}", "leave out --strict to go on past failures"
+                )
+            yield result
+
+
+def _tell(result: VideoResult, quiet: bool, verbose: bool) -> None:
+    if result.error is not None:
+        console.err.print(f"[red]failed:[/] {escape(printable(result.video))}: {escape(printable(result.error))}")
+    elif not quiet:
+        for warning in result.warnings:
+            console.print_warning(f"{printable(result.video)}: {printable(warning)}")
+        if verbose:
+            console.err.print(f"[dim]done: {escape(printable(result.video))}[/]")
+
+
+def summarise(job: Batch, target: Path | None, seconds: float, quiet: bool, verbose: bool) -> int:
+    """Says on stderr how a run ended; gives the number of videos that failed."""
+    failed = sum(result.error is not None for result in job.results)
+    if not quiet and (verbose or target or failed):
+        where = f" -> {target}" if target else ""
+        counts = f"{job.finished - failed} tagged ({job.resumed} before), {failed} failed"
+        console.err.print(f"{counts}, {seconds:.1f} s{escape(where)}")
+    return failed
+
+
+def print_results(format_name: str, results: Iterable[VideoResult]) -> None:
+    """Writes results to stdout as they come."""
+    if format_name == "table":
+        for result in results:
+            _print_table(result)
+        return
+    sys.stdout.reconfigure(encoding="utf-8", newline="")
+    for piece in render(FORMATS[format_name](), results):
+        sys.stdout.write(piece)
+        sys.stdout.flush()
+
+
+def _print_table(result: VideoResult) -> None:
+    for segment in result.segments:
+        name = escape(printable(result.video))
+        console.out.print(f"[bold]{name}[/]  [dim]{segment.end_seconds - segment.start_seconds:.1f} s[/]")
+        console.out.print(_table(segment))
+
+
+def _table(segment: Segment) -> Table:
+    table = Table.grid(padding=(0, 2))
+    for tag in segment.tags:
+        score = tag.score or 0.0
+        filled = round(score * _BAR_WIDTH)
+        bar = f"[green]{'█' * filled}[/][dim]{'░' * (_BAR_WIDTH - filled)}[/]"
+        table.add_row("", escape(tag.label), bar, "" if tag.score is None else f"{score:.{SCORE_DIGITS}f}")
+    return table

@@ -1,0 +1,68 @@
+"""`xclip tag`: videos in, ranked labels out."""
+
+import time
+from contextlib import ExitStack
+from pathlib import Path
+
+import typer
+
+from xclip_cli import batch, outputs
+from xclip_cli.cli import options, report
+from xclip_cli.errors import UsageError
+from xclip_cli.journal import Journal
+from xclip_cli.settings import TagSettings
+
+
+def tag(
+    paths: options.Paths,
+    recursive: options.Recursive = False,
+    labels: options.Labels = None,
+    labels_file: options.LabelsFile = None,
+    labelset: options.Labelset = None,
+    lang: options.Lang = None,
+    top_k: options.TopK = TagSettings.top_k,
+    threshold: options.Threshold = None,
+    model: options.Model = TagSettings.model,
+    device: options.Device = TagSettings.device,
+    dtype: options.Dtype = TagSettings.dtype,
+    num_clips: options.NumClips = TagSettings.num_clips,
+    num_crops: options.NumCrops = TagSettings.num_crops,
+    batch_size: options.BatchSize = TagSettings.batch_size,
+    workers: options.Workers = TagSettings.workers,
+    reader: options.Reader = TagSettings.reader,
+    decode_timeout: options.DecodeTimeout = TagSettings.decode_timeout_seconds,
+    strict: options.Strict = False,
+    output: options.Output = None,
+    format: options.OutputFormat = None,
+    overwrite: options.Overwrite = False,
+    quiet: options.Quiet = False,
+    verbose: options.Verbose = False,
+) -> None:
+    """Tag videos with labels of your own choosing.
+
+    A terminal gets a table, a pipe gets CSV. With -o FILE the run is resumable: run the same command again to go on.
+    """
+    started = time.perf_counter()
+    settings = TagSettings(
+        model, top_k, threshold, num_clips, num_crops, device, dtype, batch_size, workers, reader, decode_timeout, lang
+    )
+    target = None if output in (None, "-") else Path(output)
+    format_name = format.value if format else outputs.format_of(target) if target else report.default_format(output)
+    if target and format_name == "table":
+        raise UsageError("a table is for the terminal, not for a file", "use --format csv, json or jsonl")
+    sources = options.read_paths(paths)
+    if target:
+        batch.check_output(target, sources, overwrite)
+    videos = batch.find_videos(sources, recursive)
+    job = batch.Batch(videos, options.choose_labels(labels, labels_file, labelset, model), settings)
+    with ExitStack() as stack:
+        journal = stack.enter_context(Journal(target)) if target else None
+        shown = report.watch(job, job.run(journal, fresh=overwrite), strict, quiet, verbose)
+        if target:
+            for _ in shown:
+                pass
+            batch.write(target, format_name, job.results)
+        else:
+            report.print_results(format_name, batch.in_order(videos, shown))
+    failed = report.summarise(job, target, time.perf_counter() - started, quiet, verbose)
+    raise typer.Exit(1 if failed else 0)

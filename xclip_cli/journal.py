@@ -1,0 +1,99 @@
+"""The append-only record of finished videos that makes a run resumable.
+
+One JSON line per finished video: who it was (path, size, mtime), under which configuration, and its whole result. A line
+is written in one call, so that a killed run leaves at most one torn line, which the next run drops.
+"""
+
+import contextlib
+import json
+import os
+from dataclasses import asdict
+from pathlib import Path
+
+from xclip_cli.errors import OutputError
+from xclip_cli.results import Segment, Tag, VideoResult
+
+
+def video_key(video: str, configuration: str) -> str:
+    """Names a video's content under a configuration: another size, mtime, model, label set or setting is another key."""
+    try:
+        stat = os.stat(video)
+        content = [stat.st_size, stat.st_mtime_ns]
+    except (OSError, ValueError):
+        content = [None, None]
+    return json.dumps([video, *content, configuration])
+
+
+def _result(values: dict) -> VideoResult:
+    segments = tuple(
+        Segment(s["start_seconds"], s["end_seconds"], tuple(Tag(**tag) for tag in s["tags"]))
+        for s in values["segments"]
+    )
+    return VideoResult(**(values | {"segments": segments, "warnings": tuple(values["warnings"])}))
+
+
+class Journal:
+    """The journal beside an output file. Raises OutputError where it cannot be read, locked or written."""
+
+    def __init__(self, output: Path):
+        self.path = output.with_name(output.name + ".journal")
+        self._file = None
+
+    def __enter__(self) -> "Journal":
+        return self
+
+    def __exit__(self, *_) -> None:
+        if self._file is not None:
+            self._file.close()
+
+    def load(self, fresh: bool = False) -> dict[str, VideoResult]:
+        """Opens the journal (emptied first if `fresh`) for this process alone and gives the tagged videos by key.
+
+        Failed videos are not among them: they are tried again.
+        """
+        try:
+            self._file = open(self.path, "a+b", buffering=0)  # noqa: SIM115
+            self._lock()
+            if fresh:
+                self._file.truncate(0)
+            self._file.seek(0)
+            data = self._file.read()
+            whole = data[: data.rfind(b"\n") + 1]
+            if len(whole) < len(data):
+                self._file.truncate(len(whole))
+        except OSError as error:
+            raise self._unwritable(error) from error
+        finished = {}
+        for line in whole.splitlines():
+            with contextlib.suppress(ValueError, KeyError, TypeError):
+                entry = json.loads(line)
+                finished[entry["key"]] = _result(entry["result"])
+        return {key: result for key, result in finished.items() if result.error is None}
+
+    def append(self, key: str, result: VideoResult) -> None:
+        line = json.dumps({"key": key, "result": asdict(result)}).encode() + b"\n"
+        try:
+            written = self._file.write(line)
+        except OSError as error:
+            raise self._unwritable(error) from error
+        if written != len(line):
+            raise self._unwritable(OSError("the disk is full"))
+
+    def _lock(self) -> None:
+        try:
+            import fcntl
+        except ImportError:  # Windows: no advisory locks; two runs on one output are the user's care
+            return
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise OutputError(
+                f"another run is writing {str(self.path)!r}: one output has one run at a time",
+                "wait for it, or choose another -o",
+            ) from None
+
+    def _unwritable(self, error: OSError) -> OutputError:
+        return OutputError(
+            f"cannot write the journal {str(self.path)!r}: {error.strerror or error}",
+            "free space or choose another -o; what was finished is kept, run the same command again to go on",
+        )

@@ -1,0 +1,29 @@
+"""What every output format offers: text before, for each video, between and after."""
+
+from collections.abc import Iterable, Iterator
+from typing import Protocol
+
+from xclip_cli.results import VideoResult
+
+
+class Output(Protocol):
+    """Renders results as text; holds no file and no state, so that a result's text never depends on its neighbours."""
+
+    start: str
+    between: str
+    stop: str
+
+    def video(self, result: VideoResult) -> str: ...
+
+
+def render(output: Output, results: Iterable[VideoResult]) -> Iterator[str]:
+    """The pieces of a whole document; the first comes before any result is asked for."""
+    yield output.start
+    for index, result in enumerate(results):
+        yield (output.between if index else "") + output.video(result)
+    yield output.stop
+
+
+def printable(name: str) -> str:
+    """A file name as valid text: bytes that are no UTF-8 appear as \\xNN."""
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")

@@ -1,0 +1,57 @@
+"""JSON (one list) and JSON Lines (one video a line), nesting the names of the columns."""
+
+import json
+
+from xclip_cli.outputs.base import printable
+from xclip_cli.results import SCORE_DIGITS, TIME_DIGITS, Segment, Tag, VideoResult
+
+
+def _rounded(value: float | None, digits: int) -> float | None:
+    return None if value is None else round(value, digits)
+
+
+def _tag(rank: int, tag: Tag) -> dict:
+    return {
+        "rank": rank,
+        "label": tag.label,
+        "score": _rounded(tag.score, SCORE_DIGITS),
+        "similarity": _rounded(tag.similarity, SCORE_DIGITS),
+    }
+
+
+def _segment(segment: Segment) -> dict:
+    return {
+        "start_seconds": round(segment.start_seconds, TIME_DIGITS),
+        "end_seconds": round(segment.end_seconds, TIME_DIGITS),
+        "tags": [_tag(rank, tag) for rank, tag in enumerate(segment.tags, start=1)],
+    }
+
+
+class JsonLines:
+    start = ""
+    between = ""
+    stop = ""
+
+    def video(self, result: VideoResult) -> str:
+        return self._text(result) + "\n"
+
+    def _text(self, result: VideoResult) -> str:
+        values = {
+            "video": printable(result.video),
+            "model": result.model,
+            "labelset": result.labelset,
+            "status": result.status,
+            "error": result.error and printable(result.error),
+            "warnings": [printable(warning) for warning in result.warnings],
+            "segments": [_segment(segment) for segment in result.segments],
+        }
+        return json.dumps(values, ensure_ascii=False)
+
+
+class Json(JsonLines):
+    start = "[\n"
+    between = ",\n"
+    stop = "\n]\n"
+
+    def video(self, result: VideoResult) -> str:
+        return self._text(result)
