@@ -1,0 +1,67 @@
+"""Cross-frame communication transformer: the frame encoder in which frames talk (paper, section 3.2)."""
+
+import torch
+from torch import Tensor, nn
+
+from .block import Attention, Block
+from .config import Activation, XclipConfig
+from .stem import make_stem
+
+
+class Message(nn.Module):
+    """Cross-frame fusion attention: class tokens (B, T, width) -> one message for each frame (B, T, width)."""
+
+    def __init__(self, width: int, heads: int):
+        super().__init__()
+        self.proj = nn.Linear(width, width)
+        self.ln = nn.LayerNorm(width)
+        self.attn = Attention(width, heads)
+
+    def forward(self, class_tokens: Tensor) -> Tensor:
+        message = self.proj(class_tokens)
+        return message + self.attn(self.ln(message))
+
+
+class CrossFrameBlock(Block):
+    """CLIP's block, whose frame tokens also attend to their frame's message (intra-frame diffusion attention).
+
+    The message is a key and a value only: its own output would be dropped, so it is never computed.
+    """
+
+    def __init__(self, width: int, heads: int, activation: Activation):
+        super().__init__(width, heads, activation)
+        self.message = Message(width, heads)
+
+    def forward(self, x: Tensor, num_frames: int) -> Tensor:
+        """(B * T, N, width) -> the same."""
+        message = self.message(x[:, 0].unflatten(0, (-1, num_frames))).flatten(0, 1)
+        tokens = self.ln_1(torch.cat([x, message.unsqueeze(1)], dim=1))
+        x = x + self.attn(tokens[:, :-1], tokens)
+        return x + self.mlp(self.ln_2(x))
+
+
+class FrameEncoder(nn.Module):
+    """Frames -> one feature for each frame, and the patch tokens of the last block."""
+
+    def __init__(self, config: XclipConfig):
+        super().__init__()
+        vision = config.vision
+        make_block = CrossFrameBlock if config.cross_frame else Block
+        self.cross_frame = config.cross_frame
+        self.stem = make_stem(vision)
+        self.position_embedding = nn.Parameter(0.02 * torch.randn(vision.num_patches + 1, vision.width))
+        self.ln_pre = nn.LayerNorm(vision.width)
+        self.blocks = nn.ModuleList(
+            make_block(vision.width, vision.heads, config.activation) for _ in range(vision.layers)
+        )
+        self.ln_post = nn.LayerNorm(vision.width)
+        self.proj = nn.Linear(vision.width, config.embed_dim, bias=False)
+
+    def forward(self, frames: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, T, 3, S, S) -> (B, T, E) and (B, T, P, width)."""
+        num_frames = frames.shape[1]
+        x = self.ln_pre(self.stem(frames.flatten(0, 1)) + self.position_embedding)
+        for block in self.blocks:
+            x = block(x, num_frames) if self.cross_frame else block(x)
+        x = x.unflatten(0, (-1, num_frames))
+        return self.proj(self.ln_post(x[:, :, 0])), x[:, :, 1:]

@@ -1,0 +1,173 @@
+"""Every size and switch of the network, checked when made; what a model file's metadata holds."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, Literal, get_args
+
+from xclip_cli.errors import ModelError
+
+Stem = Literal["patch", "efficientnet_lite0", "efficientnet_lite2"]
+Activation = Literal["quick_gelu", "gelu"]
+
+HEAD_WIDTH = 64
+
+
+@dataclass(frozen=True)
+class VisionConfig:
+    """The frame encoder. An EfficientNet stem always gives one token for each 32 x 32 pixels."""
+
+    image_size: int = 224
+    patch_size: int = 32
+    width: int = 768
+    layers: int = 12
+    heads: int = 12
+    stem: Stem = "patch"
+
+    def __post_init__(self):
+        _check_positive(self, "vision", ("image_size", "patch_size", "width", "heads"))
+        _check_choice("vision.stem", self.stem, get_args(Stem))
+        _check_heads("vision", self.width, self.heads)
+        if self.stem == "patch" and self.image_size % self.patch_size:
+            raise ModelError(f"vision.image_size is {self.image_size}; it must be a multiple of {self.patch_size}")
+        if self.stem != "patch" and self.patch_size != 32:
+            raise ModelError(f"vision.patch_size is {self.patch_size}; the stem {self.stem} needs 32")
+
+    @property
+    def num_patches(self) -> int:
+        """Tokens of one frame, the class token not counted."""
+        return (-(-self.image_size // self.patch_size)) ** 2
+
+
+@dataclass(frozen=True)
+class TextConfig:
+    """The text tower. ``token_width`` factorises the token table: (vocab, token_width), then a linear map to width."""
+
+    context_length: int = 77
+    vocab_size: int = 49408
+    width: int = 512
+    layers: int = 12
+    heads: int = 8
+    token_width: int | None = None
+
+    def __post_init__(self):
+        _check_positive(self, "text", ("context_length", "vocab_size", "width", "heads"))
+        _check_heads("text", self.width, self.heads)
+
+
+@dataclass(frozen=True)
+class XclipConfig:
+    """The whole network.
+
+    The switches of the paper's ablation: ``cross_frame`` (message tokens), ``mit_layers`` (0: mean over frames) and
+    ``prompt_layers`` (0: the text stays as it is). With all three off the network is a frozen, frame-averaged CLIP.
+    ``mit_heads`` and ``prompt_heads`` left at None mean embed_dim / 64, as the weights were trained.
+    """
+
+    vision: VisionConfig = field(default_factory=VisionConfig)
+    text: TextConfig = field(default_factory=TextConfig)
+    embed_dim: int = 512
+    num_frames: int = 8
+    cross_frame: bool = True
+    mit_layers: int = 1
+    mit_heads: int | None = None
+    prompt_layers: int = 2
+    prompt_heads: int | None = None
+    prompt_alpha: float = 0.1
+    activation: Activation = "quick_gelu"
+
+    def __post_init__(self):
+        _check_positive(self, "model", ("embed_dim", "num_frames"))
+        _check_choice("activation", self.activation, get_args(Activation))
+        for name, layers in (("mit_heads", self.mit_layers), ("prompt_heads", self.prompt_layers)):
+            if getattr(self, name) is None:
+                object.__setattr__(self, name, max(1, self.embed_dim // HEAD_WIDTH))
+            if layers:
+                _check_heads(name.removesuffix("_heads"), self.embed_dim, getattr(self, name))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain nested dict, fit for JSON; ``from_dict`` gives the same configuration back."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> "XclipConfig":
+        """The configuration that ``to_dict`` wrote; absent names keep their defaults.
+
+        Raises ModelError for an unknown name or a value that breaks a rule.
+        """
+        parts = {"vision": VisionConfig, "text": TextConfig}
+        made = {name: _make(part, data[name], name) for name, part in parts.items() if name in data}
+        return _make(cls, {**data, **made}, "model")
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, Any], activation: Activation = "quick_gelu") -> "XclipConfig":
+        """The configuration that fits a state dict with this package's keys and a patch stem.
+
+        Sizes are read from the shapes; heads are width / 64 everywhere, as in every CLIP and X-CLIP that was published.
+        Raises ModelError naming the key that is missing.
+        """
+        width, _, patch_size, _ = _shape(state, "visual.stem.conv.weight")
+        positions, _ = _shape(state, "visual.position_embedding")
+        context_length, text_width = _shape(state, "text.position_embedding")
+        mit_layers = _count(state, "mit.blocks.")
+        return cls(
+            vision=VisionConfig(
+                image_size=patch_size * round((positions - 1) ** 0.5),
+                patch_size=patch_size,
+                width=width,
+                layers=_count(state, "visual.blocks."),
+                heads=max(1, width // HEAD_WIDTH),
+            ),
+            text=TextConfig(
+                context_length=context_length,
+                vocab_size=_shape(state, "text.token_embedding.weight")[0],
+                width=text_width,
+                layers=_count(state, "text.blocks."),
+                heads=max(1, text_width // HEAD_WIDTH),
+            ),
+            embed_dim=_shape(state, "visual.proj.weight")[0],
+            num_frames=_shape(state, "mit.position_embedding")[1] if mit_layers else 8,
+            cross_frame=any(".message." in key for key in state),
+            mit_layers=mit_layers,
+            prompt_layers=_count(state, "prompts.layers."),
+            activation=activation,
+        )
+
+
+def _make(kind: type, data: Any, where: str):
+    if not isinstance(data, Mapping):
+        raise ModelError(f"{where} configuration is {data!r}; it must be a mapping")
+    unknown = sorted(set(data) - {f.name for f in fields(kind)})
+    if unknown:
+        raise ModelError(
+            f"{where} configuration has the unknown name {unknown[0]!r}", hint="Was it made by a newer xclip-cli?"
+        )
+    return kind(**data)
+
+
+def _check_positive(config: Any, where: str, names: tuple[str, ...]) -> None:
+    counts = tuple(f.name for f in fields(config) if f.name.endswith("layers"))
+    for name, least in [(n, 1) for n in names] + [(n, 0) for n in counts]:
+        value = getattr(config, name)
+        if not isinstance(value, int) or isinstance(value, bool) or value < least:
+            raise ModelError(f"{where}.{name} is {value!r}; it must be a whole number of at least {least}")
+
+
+def _check_choice(name: str, value: Any, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise ModelError(f"{name} is {value!r}; it must be one of {', '.join(choices)}")
+
+
+def _check_heads(where: str, width: int, heads: int) -> None:
+    if not isinstance(heads, int) or heads < 1 or width % heads:
+        raise ModelError(f"{where} has {heads!r} heads; they must divide its width, {width}")
+
+
+def _shape(state: Mapping[str, Any], key: str) -> tuple[int, ...]:
+    if key not in state:
+        raise ModelError(f"the weights have no {key}", hint="Is this an X-CLIP or CLIP checkpoint with a patch stem?")
+    return tuple(state[key].shape)
+
+
+def _count(state: Mapping[str, Any], prefix: str) -> int:
+    """How many numbered layers stand under the prefix."""
+    return len({key.removeprefix(prefix).split(".")[0] for key in state if key.startswith(prefix)})

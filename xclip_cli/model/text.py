@@ -1,0 +1,52 @@
+"""CLIP's text tower and its tokenizer."""
+
+import torch
+from torch import Tensor, nn
+
+from .block import Block
+from .config import Activation, TextConfig
+
+
+class TextTower(nn.Module):
+    """Tokens (N, L) -> text features (N, E), taken at the end token, the largest id of a row."""
+
+    def __init__(self, config: TextConfig, embed_dim: int, activation: Activation):
+        super().__init__()
+        token_width = config.token_width or config.width
+        self.token_embedding = nn.Embedding(config.vocab_size, token_width)
+        self.token_proj = nn.Linear(token_width, config.width, bias=False) if config.token_width else nn.Identity()
+        self.position_embedding = nn.Parameter(0.01 * torch.randn(config.context_length, config.width))
+        self.blocks = nn.ModuleList(
+            Block(config.width, config.heads, activation, causal=True) for _ in range(config.layers)
+        )
+        self.ln_final = nn.LayerNorm(config.width)
+        self.proj = nn.Linear(config.width, embed_dim, bias=False)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        x = self.token_proj(self.token_embedding(tokens)) + self.position_embedding[: tokens.shape[1]]
+        for block in self.blocks:
+            x = block(x)
+        at_end = x[torch.arange(len(x), device=x.device), tokens.argmax(dim=-1)]
+        return self.proj(self.ln_final(at_end))
+
+
+def trim(tokens: Tensor) -> Tensor:
+    """(N, L) -> (N, longest), without the padding that all rows share.
+
+    Attention is causal, so what stands after the end token never reaches a feature.
+    """
+    return tokens[:, : int(tokens.argmax(dim=-1).max()) + 1] if len(tokens) else tokens
+
+
+def tokenize(texts: list[str]) -> Tensor:
+    """Token ids (N, 77) int64 of CLIP's byte-pair encoding; a text that is too long is cut, its end token kept."""
+    import open_clip
+
+    return open_clip.tokenize(texts)
+
+
+def count_tokens(texts: list[str]) -> list[int]:
+    """How many tokens each text needs, its start and end tokens included; never cut."""
+    from open_clip.tokenizer import _tokenizer
+
+    return [len(_tokenizer.encode(text)) + 2 for text in texts]

@@ -1,0 +1,88 @@
+"""X-CLIP, wired (paper, figure 2): frames and label texts in, one logit for each pair out."""
+
+import math
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from xclip_cli.errors import ModelError
+
+from .block import initialise
+from .cct import FrameEncoder
+from .config import XclipConfig
+from .mit import FrameIntegration
+from .prompt import VideoPrompts
+from .text import TextTower, trim
+
+
+class VideoFeatures(NamedTuple):
+    """What is known of B videos before any text: features (B, E), not normalised, and patches (B, P, E).
+
+    The patches are what the prompts look at; None where a network has no prompts.
+    """
+
+    video: Tensor
+    patches: Tensor | None = None
+
+
+class Xclip(nn.Module):
+    """The network of a configuration, with random weights; ``text=False`` leaves the text tower out."""
+
+    def __init__(self, config: XclipConfig, text: bool = True):
+        super().__init__()
+        self.config = config
+        self.visual = FrameEncoder(config)
+        self.mit = FrameIntegration(config) if config.mit_layers else None
+        self.prompts = VideoPrompts(config) if config.prompt_layers else None
+        self.text = TextTower(config.text, config.embed_dim, config.activation) if text else None
+        self.logit_scale = nn.Parameter(torch.tensor(math.log(1 / 0.07)))
+        self.apply(initialise)
+
+    def encode_text(self, tokens: Tensor) -> Tensor:
+        """Tokens (N, L) int64 -> features (N, E), before prompting, not normalised.
+
+        Raises ModelError where the network was built without its text tower.
+        """
+        if self.text is None:
+            raise ModelError("the text tower was left out of this model", hint="Build it with text=True.")
+        return self.text(trim(tokens))
+
+    def encode_video(self, frames: Tensor) -> VideoFeatures:
+        """Normalised frames (B, T, 3, S, S) -> features. T is num_frames, or any number where mit_layers is 0.
+
+        Raises ModelError for frames of another number or size.
+        """
+        self._check(frames)
+        frame_features, patches = self.visual(frames)
+        return VideoFeatures(
+            video=frame_features.mean(dim=1) if self.mit is None else self.mit(frame_features),
+            patches=None if self.prompts is None else self.prompts.project(patches),
+        )
+
+    def similarity(self, features: VideoFeatures, text: Tensor) -> Tensor:
+        """Cosine (B, N) of every video with every text (N, E), after video-specific prompting."""
+        video = F.normalize(features.video, dim=-1)
+        if self.prompts is None:
+            return video @ F.normalize(text, dim=-1).T
+        prompted = F.normalize(self.prompts(text, features.patches), dim=-1)
+        return (prompted @ video.unsqueeze(-1)).squeeze(-1)
+
+    def logits(self, similarity: Tensor) -> Tensor:
+        """What the softmax takes: the similarity at the learned temperature."""
+        return self.logit_scale.exp() * similarity
+
+    def forward(self, frames: Tensor, tokens: Tensor) -> Tensor:
+        """Frames (B, T, 3, S, S) and tokens (N, L) -> logits (B, N)."""
+        return self.logits(self.similarity(self.encode_video(frames), self.encode_text(tokens)))
+
+    def _check(self, frames: Tensor) -> None:
+        size, num_frames = self.config.vision.image_size, self.config.num_frames
+        if frames.ndim != 5 or frames.shape[2:] != (3, size, size):
+            raise ModelError(f"frames have the shape {tuple(frames.shape)}; this model takes (B, T, 3, {size}, {size})")
+        if self.mit is not None and frames.shape[1] != num_frames:
+            raise ModelError(
+                f"a video has {frames.shape[1]} frames; this model takes exactly {num_frames}",
+                hint=f"Sample {num_frames} frames, or take a model whose mit_layers is 0.",
+            )
