@@ -1,0 +1,204 @@
+"""The models that have a name, and where their files are on this machine. Looking needs no network and no torch."""
+
+import difflib
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from xclip_cli.assets import weights_dir
+from xclip_cli.errors import ModelError
+
+DEFAULT_MODEL = "mini"
+
+IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+CLIP = ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711))
+HALF = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """How a frame becomes the network's input.
+
+    ``shortest``: the short side is resized to ``resize`` pixels, then the centre square of ``crop`` pixels is taken.
+    ``squash``: the whole frame is resized to a ``crop`` x ``crop`` square, whatever its shape; ``resize`` is 0.
+    ``mean`` and ``std`` are per RGB channel, for values in 0..1.
+    """
+
+    resize: int
+    crop: int
+    mean: tuple[float, float, float] = IMAGENET[0]
+    std: tuple[float, float, float] = IMAGENET[1]
+    interpolation: str = "bilinear"
+    mode: str = "shortest"
+
+    def __post_init__(self):
+        for name in ("mean", "std"):
+            object.__setattr__(self, name, tuple(float(value) for value in getattr(self, name)))
+        if self.mode not in ("shortest", "squash") or self.interpolation not in ("bilinear", "bicubic"):
+            raise ModelError(
+                f"preprocessing {self.mode!r} with {self.interpolation!r} is not known: "
+                "modes are shortest and squash, interpolations bilinear and bicubic"
+            )
+        if self.crop < 1 or (self.mode == "shortest" and self.resize < self.crop):
+            raise ModelError(f"preprocessing crops {self.crop} pixels from a short side of {self.resize}")
+        if len(self.mean) != 3 or len(self.std) != 3 or min(self.std) <= 0:
+            raise ModelError(f"preprocessing needs 3 means and 3 positive stds, got {self.mean} and {self.std}")
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """What is known of a model before its file is opened.
+
+    ``source``: ``bundled:FILE``, ``hf:ORG/REPO`` or ``open_clip:ARCHITECTURE/TAG``. ``architecture`` has the shape of
+    ``XclipConfig.to_dict()``; None where the file itself holds it. ``num_frames`` is what to sample from a video.
+    """
+
+    name: str
+    source: str
+    architecture: Mapping | None
+    num_frames: int
+    preprocessing: Preprocessing
+    licence: str
+    accuracy: str
+    size_bytes: int | None
+    sha256: str | None
+    about: str
+
+
+_CLIP_TOWERS = {  # vision width, layers, heads; text width and heads; embedding
+    "B": (768, 12, 12, 512, 8, 512),
+    "L": (1024, 24, 16, 768, 12, 768),
+}
+
+
+def _architecture(size: str, patch: int, frames: int, pixels: int) -> dict:
+    width, layers, heads, text_width, text_heads, embed = _CLIP_TOWERS[size]
+    return {
+        "vision": {"image_size": pixels, "patch_size": patch, "width": width, "layers": layers, "heads": heads},
+        "text": {"width": text_width, "layers": 12, "heads": text_heads},
+        "embed_dim": embed,
+        "num_frames": frames,
+        "prompt_heads": embed // 64,
+    }
+
+
+def _official(name: str, size: str, patch: int, frames: int, accuracy: str, megabytes: int, pixels: int = 224):
+    return ModelSpec(
+        name=name,
+        source=f"hf:microsoft/{name}",
+        architecture=_architecture(size, patch, frames, pixels),
+        num_frames=frames,
+        preprocessing=Preprocessing(resize=256 * pixels // 224, crop=pixels),
+        licence="MIT",
+        accuracy=accuracy,
+        size_bytes=megabytes * 1_000_000,
+        sha256=None,
+        about=f"Microsoft's X-CLIP {size}/{patch}, {frames} frames of {pixels} pixels",
+    )
+
+
+def _frozen(model: str, tag: str, preprocessing: Preprocessing, licence: str, accuracy: str, megabytes: int):
+    return ModelSpec(
+        name=f"open_clip:{model}/{tag}",
+        source=f"open_clip:{model}/{tag}",
+        architecture=None,
+        num_frames=8,
+        preprocessing=preprocessing,
+        licence=licence,
+        accuracy=accuracy,
+        size_bytes=megabytes * 1_000_000,
+        sha256=None,
+        about=f"open_clip's {model}, frozen, its image features averaged over 8 frames",
+    )
+
+
+_MINI = ModelSpec(
+    name="mini",
+    source="bundled:mini.safetensors",
+    architecture=None,
+    num_frames=8,
+    preprocessing=Preprocessing(resize=224, crop=224),
+    licence="MIT; starts from EfficientNet-Lite (Apache-2.0)",
+    accuracy="",
+    size_bytes=None,
+    sha256=None,
+    about="small X-CLIP that comes with the package, 8 frames of 224 pixels",
+)
+
+_ALL = (
+    _MINI,
+    _official("xclip-base-patch32", "B", 32, 8, "K400 80.4", 786),
+    _official("xclip-base-patch32-16-frames", "B", 32, 16, "K400 81.1", 786),
+    _official("xclip-base-patch16", "B", 16, 8, "K400 83.8", 780),
+    _official("xclip-base-patch16-16-frames", "B", 16, 16, "K400 84.7", 780),
+    _official("xclip-base-patch16-kinetics-600", "B", 16, 8, "K600 85.3", 780),
+    _official("xclip-base-patch16-kinetics-600-16-frames", "B", 16, 16, "K600 85.8", 780),
+    _official("xclip-base-patch16-zero-shot", "B", 16, 32, "zero-shot: HMDB51 44.6, UCF101 72.0, K600 65.2", 780),
+    _official("xclip-base-patch16-hmdb-2-shot", "B", 16, 32, "HMDB51 2-shot 53.0", 780),
+    _official("xclip-base-patch16-hmdb-4-shot", "B", 16, 32, "HMDB51 4-shot 57.3", 780),
+    _official("xclip-base-patch16-hmdb-8-shot", "B", 16, 32, "HMDB51 8-shot 62.8", 780),
+    _official("xclip-base-patch16-hmdb-16-shot", "B", 16, 32, "HMDB51 16-shot 64.0", 780),
+    _official("xclip-base-patch16-ucf-2-shot", "B", 16, 32, "UCF101 2-shot 76.4", 780),
+    _official("xclip-base-patch16-ucf-4-shot", "B", 16, 32, "UCF101 4-shot 83.4", 780),
+    _official("xclip-base-patch16-ucf-8-shot", "B", 16, 32, "UCF101 8-shot 88.3", 780),
+    _official("xclip-base-patch16-ucf-16-shot", "B", 16, 32, "UCF101 16-shot 91.4", 780),
+    _official("xclip-large-patch14", "L", 14, 8, "K400 87.1", 2300),
+    _official("xclip-large-patch14-16-frames", "L", 14, 16, "K400 87.7", 2300, pixels=336),
+    _official("xclip-large-patch14-kinetics-600", "L", 14, 8, "K600 88.3", 2300),
+    _frozen(
+        "PE-Core-B-16", "meta", Preprocessing(0, 224, *HALF, mode="squash"), "Apache-2.0", "zero-shot: K400 65.6", 1790
+    ),
+    _frozen(
+        "ViT-B-16",
+        "openai",
+        Preprocessing(224, 224, *CLIP, interpolation="bicubic"),
+        "MIT",
+        "zero-shot: HMDB51 47.9, UCF101 73.8, K600 68.1",
+        599,
+    ),
+)
+
+MODELS: dict[str, ModelSpec] = {spec.name: spec for spec in _ALL}
+
+
+def find(name: str) -> ModelSpec:
+    """The model of this name, with or without ``microsoft/``. Raises ModelError naming close matches."""
+    if spec := MODELS.get(name.removeprefix("microsoft/")):
+        return spec
+    close = difflib.get_close_matches(name, MODELS, n=3, cutoff=0.5)
+    raise ModelError(
+        f"unknown model {name!r}: it is no model's name, and no file or folder is there",
+        f"did you mean {' or '.join(close)}?" if close else "xclip models list shows the names",
+    )
+
+
+WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
+
+
+def local_file(spec: ModelSpec) -> Path | None:
+    """The file with this model's weights, where it is on this machine. open_clip's own models are not looked up."""
+    kind, _, place = spec.source.partition(":")
+    if kind == "bundled":
+        path = weights_dir() / place
+        return path if path.is_file() else None
+    folder = hub_snapshot(place) if kind == "hf" else None
+    return weights_in(folder) if folder else None
+
+
+def weights_in(folder: Path) -> Path | None:
+    """The weights of a model folder in Hugging Face's layout: safetensors first, then a pickle."""
+    return next((folder / name for name in WEIGHT_FILES if (folder / name).is_file()), None)
+
+
+def hub_snapshot(repository: str) -> Path | None:
+    """The folder of the Hugging Face cache where this repository's main revision is, if it was ever downloaded."""
+    from huggingface_hub.constants import HF_HUB_CACHE
+
+    home = Path(HF_HUB_CACHE) / f"models--{repository.replace('/', '--')}"
+    try:
+        commit = (home / "refs" / "main").read_text().strip()
+    except OSError:
+        return None
+    folder = home / "snapshots" / os.path.basename(commit)
+    return folder if folder.is_dir() else None
