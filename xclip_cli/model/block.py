@@ -62,11 +62,20 @@ class Block(nn.Module):
         return x + self.mlp(self.ln_2(x))
 
 
+def parameter(*shape: int, std: float = 0.02) -> nn.Parameter:
+    """A learned tensor that starts small and normal."""
+    return nn.Parameter(_fill(torch.empty(shape), std))
+
+
 def initialise(module: nn.Module) -> None:
-    """Small normal weights and zero biases, for ``Module.apply``; stems and norms keep what torch gives them."""
+    """Small normal weights and zero biases for linear maps, for ``Module.apply``; the rest keeps what it has."""
     if isinstance(module, nn.Linear):
-        nn.init.normal_(module.weight, std=0.02)
+        with torch.no_grad():
+            _fill(module.weight, 0.02)
         if module.bias is not None:
             nn.init.zeros_(module.bias)
-    elif isinstance(module, nn.Embedding):
-        nn.init.normal_(module.weight, std=0.02)
+
+
+def _fill(tensor: Tensor, std: float) -> Tensor:
+    # Random numbers on the meta device import torch's compiler: 3 s, before weights from a file replace them.
+    return tensor if tensor.is_meta else tensor.normal_(std=std)

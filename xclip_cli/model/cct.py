@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from .block import Attention, Block
+from .block import Attention, Block, parameter
 from .config import Activation, XclipConfig
 from .stem import make_stem
 
@@ -49,7 +49,7 @@ class FrameEncoder(nn.Module):
         make_block = CrossFrameBlock if config.cross_frame else Block
         self.cross_frame = config.cross_frame
         self.stem = make_stem(vision)
-        self.position_embedding = nn.Parameter(0.02 * torch.randn(vision.num_patches + 1, vision.width))
+        self.position_embedding = parameter(vision.num_patches + 1, vision.width)
         self.ln_pre = nn.LayerNorm(vision.width)
         self.blocks = nn.ModuleList(
             make_block(vision.width, vision.heads, config.activation) for _ in range(vision.layers)

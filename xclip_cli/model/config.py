@@ -119,7 +119,7 @@ class XclipConfig:
             ),
             text=TextConfig(
                 context_length=context_length,
-                vocab_size=_shape(state, "text.token_embedding.weight")[0],
+                vocab_size=_shape(state, "text.token_embedding")[0],
                 width=text_width,
                 layers=_count(state, "text.blocks."),
                 heads=max(1, text_width // HEAD_WIDTH),

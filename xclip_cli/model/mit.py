@@ -1,9 +1,8 @@
 """Multi-frame integration transformer: frame features into one video feature (paper, section 3.2)."""
 
-import torch
 from torch import Tensor, nn
 
-from .block import Block
+from .block import Block, parameter
 from .config import XclipConfig
 
 
@@ -12,7 +11,7 @@ class FrameIntegration(nn.Module):
 
     def __init__(self, config: XclipConfig):
         super().__init__()
-        self.position_embedding = nn.Parameter(0.02 * torch.randn(1, config.num_frames, config.embed_dim))
+        self.position_embedding = parameter(1, config.num_frames, config.embed_dim)
         self.blocks = nn.ModuleList(
             Block(config.embed_dim, config.mit_heads, config.activation) for _ in range(config.mit_layers)
         )

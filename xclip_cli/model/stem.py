@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .block import parameter
 from .config import VisionConfig
 
 # EfficientNet-Lite: expansion, kernel, stride, channels, repeats of each stage (tensorflow/tpu, efficientnet/lite).
@@ -35,7 +36,7 @@ class PatchStem(nn.Module):
     def __init__(self, patch_size: int, width: int):
         super().__init__()
         self.conv = nn.Conv2d(3, width, kernel_size=patch_size, stride=patch_size, bias=False)
-        self.class_embedding = nn.Parameter(0.02 * torch.randn(width))
+        self.class_embedding = parameter(width)
 
     def forward(self, x: Tensor) -> Tensor:
         patches = self.conv(x).flatten(2).transpose(1, 2)

@@ -1,9 +1,10 @@
 """CLIP's text tower and its tokenizer."""
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .block import Block
+from .block import Block, parameter
 from .config import Activation, TextConfig
 
 
@@ -13,9 +14,9 @@ class TextTower(nn.Module):
     def __init__(self, config: TextConfig, embed_dim: int, activation: Activation):
         super().__init__()
         token_width = config.token_width or config.width
-        self.token_embedding = nn.Embedding(config.vocab_size, token_width)
+        self.token_embedding = parameter(config.vocab_size, token_width)
         self.token_proj = nn.Linear(token_width, config.width, bias=False) if config.token_width else nn.Identity()
-        self.position_embedding = nn.Parameter(0.01 * torch.randn(config.context_length, config.width))
+        self.position_embedding = parameter(config.context_length, config.width, std=0.01)
         self.blocks = nn.ModuleList(
             Block(config.width, config.heads, activation, causal=True) for _ in range(config.layers)
         )
@@ -23,7 +24,7 @@ class TextTower(nn.Module):
         self.proj = nn.Linear(config.width, embed_dim, bias=False)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        x = self.token_proj(self.token_embedding(tokens)) + self.position_embedding[: tokens.shape[1]]
+        x = self.token_proj(F.embedding(tokens, self.token_embedding)) + self.position_embedding[: tokens.shape[1]]
         for block in self.blocks:
             x = block(x)
         at_end = x[torch.arange(len(x), device=x.device), tokens.argmax(dim=-1)]
