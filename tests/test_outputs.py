@@ -73,5 +73,5 @@ def test_the_columns_and_the_rows_name_the_same_things():
 
 def test_a_suffix_names_a_format_or_is_an_error(tmp_path):
     assert format_of(tmp_path / "x.CSV") == "csv"
-    with pytest.raises(UsageError, match="x.xls"):
+    with pytest.raises(UsageError, match=r"x\.xls"):
         format_of(tmp_path / "x.xls")

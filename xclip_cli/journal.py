@@ -1,7 +1,7 @@
 """The append-only record of finished videos that makes a run resumable.
 
-One JSON line per finished video: who it was (path, size, mtime), under which configuration, and its whole result. A line
-is written in one call, so that a killed run leaves at most one torn line, which the next run drops.
+One JSON line per finished video: who it was (path, size, mtime), under which configuration, and its whole result.
+A line is written in one call, so that a killed run leaves at most one torn line, which the next run drops.
 """
 
 import contextlib
@@ -15,7 +15,7 @@ from xclip_cli.results import Segment, Tag, VideoResult
 
 
 def video_key(video: str, configuration: str) -> str:
-    """Names a video's content under a configuration: another size, mtime, model, label set or setting is another key."""
+    """Names a video's content under a configuration: another size, mtime, model or label set is another key."""
     try:
         stat = os.stat(video)
         content = [stat.st_size, stat.st_mtime_ns]

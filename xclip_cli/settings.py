@@ -21,9 +21,9 @@ def _require(holds: bool, option: str, value: object, rule: str) -> None:
 class TagSettings:
     """How to tag. Raises UsageError naming the option, the value and the rule.
 
-    ``threshold`` is a probability (0..1); ``num_clips`` views in time times ``num_crops`` (1 or 3) in space are averaged;
-    ``batch_size`` counts videos per model call and holds on accelerators (on CPU each video is computed by itself, so
-    that its scores cannot depend on its neighbours).
+    ``threshold`` is a probability (0..1); ``num_clips`` views in time times ``num_crops`` (1 or 3) in space are
+    averaged; ``batch_size`` counts videos per model call and holds on accelerators (on CPU each video is computed by
+    itself, so that its scores cannot depend on its neighbours).
     """
 
     model: str = "mini"

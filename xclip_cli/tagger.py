@@ -102,7 +102,8 @@ class Tagger:
     def tag_clips(self, clips: Sequence[Clip]) -> list[Segment]:
         """The tags of decoded videos, each with num_clips x num_frames frames, in one call of the model.
 
-        A video's views (clips in time x crops in space) are averaged: probabilities for `score`, cosines for `similarity`.
+        A video's views (clips in time x crops in space) are averaged: probabilities for `score`, cosines for
+        `similarity`.
         """
         self._require_labels()
         views = torch.stack([self._views(clip) for clip in clips])  # (B, V, T, 3, S, S)

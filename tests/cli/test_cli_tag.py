@@ -1,0 +1,196 @@
+import csv
+import io
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+LABELS = ["--labels", "running,dunking,a dog"]
+
+
+def xclip(*arguments, stdin=None, env=None, **more):
+    command = [sys.executable, "-m", "xclip_cli", *map(str, arguments)]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"} | (env or {})
+    return subprocess.run(command, input=stdin, capture_output=True, env=environment, timeout=120, **more)
+
+
+def table(data):
+    return list(csv.DictReader(io.StringIO(data.decode() if isinstance(data, bytes) else data, newline="")))
+
+
+@pytest.fixture
+def tag(toy_model):
+    def run(*arguments, labels=LABELS, **more):
+        return xclip("tag", "--model", toy_model, *labels, *arguments, **more)
+
+    return run
+
+
+def test_a_pipe_gets_clean_csv_in_the_order_of_the_videos(tag, clips):
+    done = tag(clips)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == b""
+    rows = table(done.stdout)
+    assert [row["rank"] for row in rows] == ["1", "2", "3"] * 3
+    assert [os.path.basename(row["video"]) for row in rows[::3]] == ["=d.mp4", "a.mp4", "b c.mp4"]
+    for first in range(0, 9, 3):
+        scores = [float(row["score"]) for row in rows[first : first + 3]]
+        assert scores == sorted(scores, reverse=True)
+        assert sum(scores) == pytest.approx(1, abs=2e-4)
+    assert {row["model"] for row in rows} == {"toy"}
+
+
+def test_formats_follow_the_suffix(tag, clips, tmp_path):
+    assert tag(clips, "-o", tmp_path / "o.json", "-k", "2").returncode == 0
+    videos = json.loads((tmp_path / "o.json").read_text())
+    assert [len(video["segments"][0]["tags"]) for video in videos] == [2, 2, 2]
+    assert tag(clips, "-o", tmp_path / "o.jsonl").returncode == 0
+    assert len((tmp_path / "o.jsonl").read_text().splitlines()) == 3
+    assert tag(clips, "-o", tmp_path / "o.xls").returncode == 2
+
+
+def test_a_bad_video_is_a_row_and_the_rest_goes_on(tag, clips, tmp_path):
+    (clips / "broken.mp4").write_bytes(b"no video at all")
+    done = tag(clips, tmp_path / "missing.mp4", "-o", tmp_path / "o.csv")
+    assert done.returncode == 1
+    rows = table((tmp_path / "o.csv").read_bytes())
+    failed = {os.path.basename(row["video"]): row["error"] for row in rows if row["status"] == "error"}
+    assert set(failed) == {"broken.mp4", "missing.mp4"} and all(failed.values())
+    assert sum(row["status"] == "ok" for row in rows) == 9
+    assert b"failed" in done.stderr and b"Traceback" not in done.stderr
+
+
+def test_strict_stops_at_a_failure(tag, clips, tmp_path):
+    (clips / "A-broken.mp4").write_bytes(b"no")
+    done = tag(clips, "--strict")
+    assert done.returncode == 1 and b"A-broken.mp4" in done.stderr
+
+
+def test_a_list_on_standard_input(tag, clips):
+    names = b"\n".join(os.fsencode(clips / name) for name in ("a.mp4", "b c.mp4"))
+    assert len(table(tag("-", stdin=names).stdout)) == 6
+    assert len(table(tag("-", stdin=names.replace(b"\n", b"\0")).stdout)) == 6
+
+
+def test_a_finished_run_is_not_repeated_and_a_change_is_noticed(tag, clips, tmp_path):
+    output = tmp_path / "o.csv"
+    first = tag(clips, "-o", output)
+    assert b"3 tagged (0 before)" in first.stderr
+    before = output.read_bytes()
+    again = tag(clips, "-o", output)
+    assert b"3 tagged (3 before)" in again.stderr and output.read_bytes() == before
+    os.utime(clips / "a.mp4", (1, 1))
+    assert b"(2 before)" in tag(clips, "-o", output).stderr
+    assert b"(0 before)" in tag(clips, "-o", output, labels=["--labels", "running,other"]).stderr
+    assert b"(0 before)" in tag(clips, "-o", output, "--overwrite").stderr
+    assert output.read_bytes() == before
+
+
+def test_an_output_that_is_not_ours_or_inside_the_input_is_refused(tag, clips, tmp_path):
+    (tmp_path / "mine.csv").write_text("mine")
+    done = tag(clips, "-o", tmp_path / "mine.csv")
+    assert done.returncode == 2 and b"--overwrite" in done.stderr
+    assert (tmp_path / "mine.csv").read_text() == "mine"
+    assert tag(clips, "-o", clips / "o.csv").returncode == 2
+    assert sorted(os.listdir(clips)) == ["=d.mp4", "a.mp4", "b c.mp4"]
+    assert tag(clips, "-o", tmp_path / "no" / "o.csv").returncode == 1
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [("--top-k", "0"), ("--threshold", "2"), ("--num-crops", "2"), ("--device", "gpu"), ("--reader", "vlc"),
+     ("--dtype", "int3"), ("--workers", "0"), ("--decode-timeout", "0"), ("--labels", "a,,b"), ("--labelset", "nope")],
+)  # fmt: skip
+def test_a_wrong_option_is_one_line_that_names_it(tag, clips, option, value):
+    done = tag(clips, option, value)
+    assert done.returncode == 2
+    assert b"Traceback" not in done.stderr and done.stdout == b""
+    assert done.stderr.startswith(b"error:")
+
+
+def test_threshold_and_background_give_unknown(tag, clips, tmp_path):
+    rows = table(tag(clips, "--threshold", "1").stdout)
+    assert [(row["label"], row["rank"], row["score"]) for row in rows] == [("unknown", "1", "")] * 3
+    file = tmp_path / "l.yaml"
+    file.write_text("labels: [a]\nbackground: [b, c, d]\n")
+    rows = table(tag(clips, labels=["--labels-file", file]).stdout)
+    assert {row["label"] for row in rows} <= {"a", "unknown"}
+
+
+def test_views_are_averaged_and_deterministic(tag, clips):
+    views = ("--num-clips", "3", "--num-crops", "3")
+    assert tag(clips, *views).stdout == tag(clips, *views, "--workers", "1").stdout != tag(clips).stdout
+
+
+def test_on_cpu_scores_do_not_depend_on_the_batch(tag, clips):
+    alone = b"".join(tag(path).stdout.split(b"\n", 1)[1] for path in sorted(clips.iterdir()))
+    for size in ("1", "3"):
+        assert tag(clips, "--batch-size", size).stdout.split(b"\n", 1)[1] == alone
+
+
+def test_killed_twenty_times_the_output_is_that_of_one_run(toy_model, make_clip, tmp_path):
+    folder = tmp_path / "many"
+    folder.mkdir()
+    for index in range(60):
+        make_clip(folder / f"{index:02}.mp4", num_frames=6, shade=index)
+    arguments = ["tag", folder, "--model", toy_model, *LABELS, "-o"]
+    assert xclip(*arguments, tmp_path / "whole.csv").returncode == 0
+    output, journal = tmp_path / "o.csv", tmp_path / "o.csv.journal"
+    chance = random.Random(0)
+    tagged_by_kills = 0
+    for _ in range(20):
+        command = [sys.executable, "-m", "xclip_cli", *map(str, arguments), str(output)]
+        run = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+        goal = (journal.stat().st_size if journal.exists() else 0) + chance.randrange(1, 1000)
+        while run.poll() is None and (not journal.exists() or journal.stat().st_size < goal):
+            time.sleep(0.002)
+        run.kill()
+        run.wait()
+        lines = journal.read_bytes().count(b"\n")
+        assert lines >= tagged_by_kills
+        tagged_by_kills = lines
+    assert xclip(*arguments, output).returncode == 0
+    assert output.read_bytes() == (tmp_path / "whole.csv").read_bytes()
+    keys = [json.loads(line)["key"] for line in journal.read_bytes().splitlines()]
+    assert len(keys) == len(set(keys)) == 60
+    assert not [name for name in os.listdir(tmp_path) if name.endswith(".part")]
+
+
+def test_ctrl_c_stops_soon_and_can_be_resumed(toy_model, make_clip, tmp_path):
+    folder = tmp_path / "many"
+    folder.mkdir()
+    for index in range(80):
+        make_clip(folder / f"{index:02}.mp4", num_frames=6, shade=index)
+    arguments = ["tag", str(folder), "--model", toy_model, *LABELS, "-o", str(tmp_path / "o.csv")]
+    run = subprocess.Popen([sys.executable, "-m", "xclip_cli", *arguments], stderr=subprocess.PIPE)
+    journal = tmp_path / "o.csv.journal"
+    while not journal.exists() or not journal.stat().st_size:
+        time.sleep(0.01)
+    run.send_signal(signal.SIGINT)
+    started = time.monotonic()
+    assert run.wait(timeout=20) == 130
+    assert time.monotonic() - started < 2
+    said = run.stderr.read()
+    run.stderr.close()
+    assert b"Traceback" not in said and b"run the same command again" in said
+    done = xclip(*arguments)
+    assert done.returncode == 0 and b"(0 before)" not in done.stderr
+
+
+def test_a_closed_pipe_is_no_error(toy_model, clips):
+    command = f"{sys.executable} -m xclip_cli tag {clips} --model {toy_model} -l a,b | head -n 1"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, timeout=120)
+    assert done.stdout.startswith(b"video,") and done.stderr == b""
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
+def test_a_full_disk_on_standard_output_is_a_clear_error(toy_model, clips):
+    command = f"{sys.executable} -m xclip_cli tag {clips} --model {toy_model} -l a,b > /dev/full"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, timeout=120)
+    assert done.returncode == 1
+    assert b"No space left" in done.stderr and b"Traceback" not in done.stderr

