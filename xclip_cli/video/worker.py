@@ -1,0 +1,264 @@
+"""Decoding in processes of its own: a decoder that hangs or crashes costs one video, and never the run.
+
+A worker is ``python -m xclip_cli.video.worker READER THREADS``. It answers each line of JSON on its standard input with
+a line of JSON and, where that says so, the raw bytes of the frames. It leaves when its standard input ends.
+"""
+
+import contextlib
+import json
+import os
+import queue
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Sequence
+from concurrent.futures import CancelledError, Future
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+
+from xclip_cli.errors import VideoError, XclipError
+from xclip_cli.video.reader import Clip, Reader, VideoInfo, check_reader, open_reader, read_clip
+from xclip_cli.video.source import shown
+
+_START_SECONDS = 60.0
+_MAX_THREADS = 4
+_PACKAGE_PARENT = Path(__file__).resolve().parents[2]
+
+
+class DecodePool:
+    """Clips of many videos, decoded by ``workers`` processes that are started when needed and can be killed.
+
+    ``timeout_seconds`` counts from when a worker gets the video. A clip stays in memory as long as its future is held:
+    a caller bounds the memory by holding at most ``capacity`` futures, which keeps every worker busy. The pool is a
+    context manager. Raises as ``check_reader`` does.
+    """
+
+    def __init__(
+        self,
+        reader: str = "opencv",
+        workers: int = 2,
+        timeout_seconds: float = 60.0,
+        *,
+        _command: Sequence[str] | None = None,
+    ):
+        check_reader(reader)
+        threads = max(1, min(_MAX_THREADS, (os.cpu_count() or 1) // workers))
+        self.capacity = 2 * workers
+        self._command = _command or (sys.executable, "-m", "xclip_cli.video.worker", reader, str(threads))
+        self._timeout = timeout_seconds
+        self._jobs: queue.SimpleQueue[tuple[Future[Clip], dict] | None] = queue.SimpleQueue()
+        self._closed = threading.Event()
+        self._workers = [_Worker(self._command, self._closed) for _ in range(workers)]
+        for worker in self._workers:
+            threading.Thread(target=self._serve, args=(worker,), daemon=True).start()
+
+    def submit(
+        self,
+        path: str | os.PathLike[str],
+        num_frames: int,
+        num_clips: int = 1,
+        start_seconds: float | None = None,
+        stop_seconds: float | None = None,
+    ) -> Future[Clip]:
+        """The future clip, as ``read_clip`` gives it; its result raises VideoError. Videos are begun in order."""
+        if self._closed.is_set():
+            raise RuntimeError("the pool is closed")
+        request = {
+            "path": os.path.abspath(os.fspath(path)),
+            "num_frames": num_frames,
+            "num_clips": num_clips,
+            "start_seconds": start_seconds,
+            "stop_seconds": stop_seconds,
+        }
+        future: Future[Clip] = Future()
+        self._jobs.put((future, request))
+        return future
+
+    def close(self) -> None:
+        """Kill the workers at once. Clips not yet decoded raise CancelledError."""
+        self._closed.set()
+        for worker in self._workers:
+            worker.kill()
+            self._jobs.put(None)
+
+    def __enter__(self) -> "DecodePool":
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.close()
+
+    def _serve(self, worker: "_Worker") -> None:
+        while (job := self._jobs.get()) is not None:
+            future, request = job
+            if self._closed.is_set():
+                future.cancel()
+            if not future.set_running_or_notify_cancel():
+                continue
+            try:
+                future.set_result(worker.decode(request, self._timeout))
+            except BaseException as error:  # the thread must outlive whatever a video brings about
+                future.set_exception(CancelledError() if self._closed.is_set() else error)
+            del future, job  # this thread waits for the next video and must not hold the last one's frames
+
+
+class _Worker:
+    """One process, started again whenever it has died."""
+
+    def __init__(self, command: Sequence[str], closed: threading.Event):
+        self._command = command
+        self._closed = closed
+        self._process: subprocess.Popen[bytes] | None = None
+        self._lock = threading.Lock()
+
+    def decode(self, request: dict, timeout_seconds: float) -> Clip:
+        name = shown(request["path"])
+        process = self._running()
+        with self._deadline(timeout_seconds) as late:
+            try:
+                process.stdin.write(json.dumps(request).encode() + b"\n")
+                process.stdin.flush()
+                return _receive(process.stdout)
+            except (EOFError, OSError) as error:
+                self.kill()
+                if late.is_set():
+                    raise VideoError(
+                        f"{name} was not decoded within {timeout_seconds:g} s", "allow more with --decode-timeout"
+                    ) from error
+                raise VideoError(f"{name} crashed the decoder ({_how_it_ended(process)})") from error
+
+    def _running(self) -> subprocess.Popen[bytes]:
+        """The process, ready for a video: its imports are done, so that they do not count against the time-out."""
+        if self._process is not None and self._process.poll() is None:
+            return self._process
+        with self._lock:
+            if self._closed.is_set():
+                raise CancelledError
+            self._process = _start(self._command)
+        with self._deadline(_START_SECONDS):
+            try:
+                _receive(self._process.stdout)
+            except EOFError as error:
+                self.kill()
+                raise VideoError(f"the decoder process does not start ({_how_it_ended(self._process)})") from error
+        return self._process
+
+    @contextlib.contextmanager
+    def _deadline(self, seconds: float):
+        """Kills the process if the body takes longer; the event says so."""
+        late = threading.Event()
+        timer = threading.Timer(seconds, lambda: (late.set(), self.kill()))
+        timer.daemon = True
+        timer.start()
+        try:
+            yield late
+        finally:
+            timer.cancel()
+
+    def kill(self) -> None:
+        with self._lock:
+            process = self._process
+            if process is None or process.poll() is not None:
+                return
+            if os.name == "posix":
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)
+            else:
+                process.kill()
+            process.wait()
+
+
+def _start(command: Sequence[str]) -> subprocess.Popen[bytes]:
+    """A worker with its own process group, whose standard error is seen only under XCLIP_DEBUG."""
+    settings = {
+        "OMP_NUM_THREADS": "1",
+        "OPENBLAS_NUM_THREADS": "1",
+        "OPENCV_LOG_LEVEL": "SILENT",
+        "OPENCV_IO_MAX_IMAGE_PIXELS": "100000000",
+        "DECORD_EOF_RETRY_MAX": "128",
+    }
+    return subprocess.Popen(
+        command,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=None if os.environ.get("XCLIP_DEBUG") else subprocess.DEVNULL,
+        cwd=_PACKAGE_PARENT,  # where -m finds the package, and no stray module of the user's folder
+        env=os.environ | settings,
+        start_new_session=True,
+    )
+
+
+def _receive(stream) -> Clip | None:
+    """The next answer: a clip, None for "ready"; raises what the worker reports, EOFError when it is gone."""
+    line = stream.readline()
+    if not line.endswith(b"\n"):
+        raise EOFError
+    answer = json.loads(line)
+    if "error" in answer:
+        raise VideoError(answer["error"], answer["hint"])
+    if "shape" not in answer:
+        return None
+    frames = np.empty(answer["shape"], np.uint8)
+    if stream.readinto(memoryview(frames).cast("B")) != frames.nbytes:
+        raise EOFError
+    times = np.array(answer["times_seconds"], np.float64)
+    return Clip(frames, times, VideoInfo(**answer["info"]), tuple(answer["warnings"]))
+
+
+def _how_it_ended(process: subprocess.Popen[bytes]) -> str:
+    code = process.wait()
+    if code >= 0:
+        return f"exit code {code}"
+    with contextlib.suppress(ValueError):
+        return signal.Signals(-code).name
+    return f"signal {-code}"
+
+
+def serve(reader: Reader) -> None:
+    """Answer requests until standard input ends: the body of a worker process."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    answers = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # what a decoder's library prints must not get among the answers
+    requests: queue.SimpleQueue[bytes] = queue.SimpleQueue()
+    threading.Thread(target=_listen, args=(requests,), daemon=True).start()
+    _send(answers, {})
+    while True:
+        _answer(reader, json.loads(requests.get()), answers)
+
+
+def _listen(requests: queue.SimpleQueue) -> None:
+    """A thread of its own, so that the worker leaves with its parent even in the middle of a video."""
+    for line in sys.stdin.buffer:
+        requests.put(line)
+    os._exit(0)
+
+
+def _answer(reader: Reader, request: dict, answers) -> None:
+    try:
+        clip = read_clip(reader, **request)
+    except XclipError as error:
+        return _send(answers, {"error": error.message, "hint": error.hint})
+    except Exception as error:  # whatever a decoder raises costs this video alone
+        reason = " ".join(str(error).split())[:200]
+        message = f"{shown(request['path'])} cannot be decoded: {type(error).__name__}: {reason}"
+        return _send(answers, {"error": message, "hint": None})
+    header = {
+        "shape": clip.frames.shape,
+        "times_seconds": clip.times_seconds.tolist(),
+        "info": asdict(clip.info),
+        "warnings": clip.warnings,
+    }
+    _send(answers, header, clip.frames)
+
+
+def _send(answers, header: dict, frames: np.ndarray | None = None) -> None:
+    answers.write(json.dumps(header).encode() + b"\n")
+    if frames is not None:
+        answers.write(memoryview(frames).cast("B"))
+    answers.flush()
+
+
+if __name__ == "__main__":
+    serve(open_reader(sys.argv[1], int(sys.argv[2])))
