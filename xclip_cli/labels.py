@@ -1,0 +1,443 @@
+"""What a video may be tagged with: label sets from a list, a file or the built-in collection.
+
+A label file is YAML (a list of texts, or a mapping with `name`, `template`, `labels`, `background`) or `.txt` with one
+label a line. It is read event by event with PyYAML's safe parser and never turned into objects, so that every error names
+file and line, and tags, anchors and deep nesting stop at the first one met.
+"""
+
+import csv
+import difflib
+import hashlib
+import io
+import json
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+from xclip_cli import assets
+from xclip_cli.errors import LabelError
+
+MAX_BYTES = 1_000_000
+MAX_LABELS = 20_000
+_MAX_DEPTH = 6  # a correct file needs five: set, labels, label, prompts, text
+_TOP_KEYS = ("name", "template", "labels", "background")
+_LABEL_KEYS = ("name", "prompts", "parent", "threshold", "names")
+_BACKGROUND_KEYS = ("name", "prompts")
+_YAML_MEANS = {
+    "bool": "true or false",
+    "null": "nothing",
+    "int": "a number",
+    "float": "a number",
+    "timestamp": "a date",
+}
+_UNPRINTABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
+_LANGUAGE = re.compile(r"[a-z]{2,3}(-[A-Za-z0-9]{2,8})*")
+_ONE_WORD = re.compile(r"_|[a-z][A-Z]")
+
+
+@dataclass(frozen=True)
+class Label:
+    """One thing to look for: the name that is printed and the prompts that are encoded and averaged.
+
+    `parent` names a broader label, `threshold` is in [0, 1], `names` maps a language code to a display name and `source`
+    ("file:line") serves error messages alone. Raises LabelError.
+    """
+
+    name: str
+    prompts: tuple[str, ...]
+    parent: str | None = None
+    threshold: float | None = None
+    names: Mapping[str, str] = field(default_factory=dict, hash=False)
+    source: str = field(default="", compare=False)
+
+    def __post_init__(self):
+        if not self.prompts:
+            raise _error(self.source, f"label {_short(self.name)} has no prompts; it needs one or more")
+        texts = [("label name", self.name), *(("prompt", p) for p in self.prompts)]
+        texts += [("parent", self.parent)] if self.parent is not None else []
+        texts += [("display name", text) for text in self.names.values()]
+        for what, text in texts:
+            _check_text(text, what, self.source)
+        if len(set(self.prompts)) < len(self.prompts):
+            raise _error(self.source, f"label {_short(self.name)} has the same prompt twice; prompts must differ")
+        if self.threshold is not None and not 0 <= self.threshold <= 1:
+            raise _error(self.source, f"threshold is {self.threshold:g}; it must be between 0 and 1")
+
+    @property
+    def is_plain(self) -> bool:
+        """True where the label says no more than its name."""
+        return (self.prompts, self.parent, self.threshold, len(self.names)) == ((self.name,), None, None, 0)
+
+
+@dataclass(frozen=True)
+class LabelSet:
+    """Labels to choose among and background, which may win but is never printed.
+
+    Names must differ in more than case and spaces, and parents must not form a loop. Raises LabelError.
+    """
+
+    name: str
+    labels: tuple[Label, ...]
+    background: tuple[Label, ...] = ()
+    about: str = field(default="", compare=False)
+
+    def __post_init__(self):
+        _check_text(self.name, "label set name", "")
+        if not self.labels:
+            raise LabelError(f"label set {_short(self.name)} has no labels; it needs one or more")
+        seen: dict[str, Label] = {}
+        for label in (*self.labels, *self.background):
+            first = seen.setdefault(_key(label.name), label)
+            if first is not label:
+                where = f" (first: {first.source})" if first.source else ""
+                what = f"label {_short(label.name)} is listed twice{where}"
+                raise _error(label.source, f"{what}; labels must differ in more than case and spaces")
+        _check_parents(self.labels)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 (hex) over everything that can change a result; not over where the labels came from."""
+        rows = [
+            [[x.name, x.prompts, x.parent, x.threshold, sorted(x.names.items())] for x in part]
+            for part in (self.labels, self.background)
+        ]
+        return hashlib.sha256(json.dumps([self.name, *rows]).encode()).hexdigest()
+
+    @property
+    def languages(self) -> list[str]:
+        """Codes of the languages in which at least one label has a display name."""
+        return sorted({language for label in self.labels for language in label.names})
+
+    @cached_property
+    def _by_name(self) -> dict[str, Label]:
+        return {label.name: label for label in self.labels}
+
+    def display(self, label: Label | str, lang: str | None) -> str:
+        """The name to show in `lang` ("zh-CN" falls back to "zh"), else the label's own name."""
+        name = label if isinstance(label, str) else label.name
+        names = self._by_name[name].names if name in self._by_name else {}
+        return names.get(lang) or names.get((lang or "").split("-")[0]) or name
+
+    def warnings(self) -> list[str]:
+        """What is allowed but probably not meant, one line each."""
+        found = [
+            f"{x.source}: prompt {_short(p)} reads as one word to the model; write it with spaces"
+            for x in (*self.labels, *self.background)
+            for p in x.prompts
+            if " " not in p and _ONE_WORD.search(p)
+        ]
+        owners = Counter(p.casefold() for x in (*self.labels, *self.background) for p in x.prompts)
+        found += [
+            f"prompt {_short(p)} belongs to {n} labels, which split its score" for p, n in owners.items() if n > 1
+        ]
+        for language in self.languages:
+            if missing := sum(language not in label.names for label in self.labels):
+                found.append(f"{missing} of {len(self.labels)} labels have no display name in {language!r}")
+        return found
+
+
+def from_names(names: str | Iterable[str], template: str = "{}", name: str = "custom") -> LabelSet:
+    """A label set from "a,b" (one row of CSV: quote a label that holds a comma) or from a list of names."""
+    _check_template(template, "")
+    if isinstance(names, str):
+        try:
+            names = [cell for row in csv.reader(io.StringIO(names), skipinitialspace=True, strict=True) for cell in row]
+        except csv.Error as error:
+            hint = "Quote a label that holds a comma or a quote: '\"rock, paper, scissors\",archery'"
+            raise LabelError(f"labels {_short(names)} are no row of CSV: {error}", hint) from None
+    return LabelSet(name, tuple(_plain(text, [template], f"label {i}") for i, text in enumerate(names, 1)))
+
+
+def load(path: str | Path) -> LabelSet:
+    """The label set of a `.yaml`, `.yml` or `.txt` file; its name defaults to the file's. Raises LabelError."""
+    path = Path(path)
+    reader = {".yaml": _from_yaml, ".yml": _from_yaml, ".txt": _from_lines}.get(path.suffix.lower())
+    if reader is None:
+        raise LabelError(f"{path}: a label file must end in .yaml, .yml or .txt")
+    text = _read(path)
+    about = text.split("\n", 1)[0]
+    return reader(text, path, about.lstrip("# ") if about.startswith("#") else "")
+
+
+def builtin_names() -> list[str]:
+    """Names of the built-in label sets."""
+    return sorted(file.stem for file in assets.labelsets_dir().glob("*.yaml"))
+
+
+def builtin(name: str) -> LabelSet:
+    """The built-in label set called `name`. Raises LabelError."""
+    if name not in (known := builtin_names()):
+        raise LabelError(f"no built-in label set is called {_short(name)}", f"Built in: {', '.join(known)}")
+    return load(assets.labelsets_dir() / f"{name}.yaml")
+
+
+def combine(label_sets: Sequence[LabelSet]) -> LabelSet:
+    """One label set with all the labels, in order of first mention.
+
+    Labels of one name merge if they are equal or one of them is only a name; a label beats a background entry.
+    Raises LabelError where two definitions differ.
+    """
+    if len(label_sets) == 1:
+        return label_sets[0]
+    labels: dict[str, Label] = {}
+    background: dict[str, Label] = {}
+    for label_set in label_sets:
+        for part, merged in ((label_set.labels, labels), (label_set.background, background)):
+            for label in part:
+                _merge(merged, label)
+    kept = tuple(label for key, label in background.items() if key not in labels)
+    return LabelSet("+".join(dict.fromkeys(x.name for x in label_sets)) or "none", tuple(labels.values()), kept)
+
+
+def _merge(merged: dict[str, Label], label: Label) -> None:
+    known = merged.setdefault(_key(label.name), label)
+    if known == label or label.is_plain:
+        return
+    if not known.is_plain:
+        what = f"label {_short(label.name)} is also defined, differently, in {known.source or 'another set'}"
+        raise _error(label.source, what, "Rename one of the two, or give one of them its name alone.")
+    merged[_key(label.name)] = label
+
+
+def _error(source: str, message: str, hint: str | None = None) -> LabelError:
+    return LabelError(f"{source}: {message}" if source else message, hint)
+
+
+def _short(text: str) -> str:
+    return repr(text if len(text) <= 60 else text[:57] + "...")
+
+
+def _key(name: str) -> str:
+    """What makes two names the same: letters without case, single spaces."""
+    return " ".join(unicodedata.normalize("NFC", name).casefold().split())
+
+
+def _check_text(text: str, what: str, source: str) -> None:
+    if not text.strip():
+        raise _error(source, f"{what} is empty; it must hold text")
+    if _UNPRINTABLE.search(text):
+        raise _error(source, f"{what} {_short(text)} holds a control character; it must be printable text")
+
+
+def _check_template(template: str, source: str) -> None:
+    if "{}" not in template or set("{}") & set(template.replace("{}", "")):
+        hint = 'The label\'s name takes the place of {}: "a video of {}"'
+        raise _error(source, f"template {_short(template)} must hold {{}} and no other braces", hint)
+
+
+def _check_parents(labels: tuple[Label, ...]) -> None:
+    parents = {_key(x.name): x for x in labels if x.parent}
+    finished: set[str] = set()
+    for label in labels:
+        above: set[str] = set()
+        key = _key(label.name)
+        while key in parents and key not in finished:
+            if key in above:
+                raise _error(label.source, f"the parents of label {_short(label.name)} lead back to it")
+            above.add(key)
+            key = _key(parents[key].parent)
+        finished |= above
+
+
+def _plain(name: str, templates: Sequence[str], source: str) -> Label:
+    name = name.strip()
+    return Label(name, tuple(template.replace("{}", name) for template in templates), source=source)
+
+
+def _read(path: Path) -> str:
+    """The text of a label file, with "\\n" line ends and no byte order mark."""
+    try:
+        if path.exists() and not path.is_file():
+            raise LabelError(f"{path}: a label file must be a regular file")
+        with path.open("rb") as file:
+            data = file.read(MAX_BYTES + 1)
+    except (OSError, ValueError) as error:
+        raise LabelError(f"{path}: {getattr(error, 'strerror', None) or error}") from None
+    if len(data) > MAX_BYTES:
+        raise LabelError(f"{path}: the file is too large; at most {MAX_BYTES:,} bytes are read")
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise LabelError(f"{path}:{line}: the file is not UTF-8", "Save it with UTF-8 encoding.") from None
+    return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def _from_lines(text: str, path: Path, about: str) -> LabelSet:
+    lines = [(number, line.strip()) for number, line in enumerate(text.split("\n"), 1)]
+    lines = [(number, line) for number, line in lines if line and not line.startswith("#")]
+    _check_count(len(lines), path)
+    labels = tuple(_plain(line, ["{}"], f"{path}:{number}") for number, line in lines)
+    return _located(path, path.stem, labels, (), about)
+
+
+def _from_yaml(text: str, path: Path, about: str) -> LabelSet:
+    root = _parse(text, path)
+    top = _fields(root, _TOP_KEYS, "label set") if root.kind == "map" else {"labels": root}
+    templates = _texts(top["template"], "template") if "template" in top else ["{}"]
+    for template in templates:
+        _check_template(template, top["template"].source)
+    items, background = (_items(top[key], key) if key in top else [] for key in ("labels", "background"))
+    _check_count(len(items) + len(background), path)
+    return _located(
+        path,
+        _text(top["name"], "label set name") if "name" in top else path.stem,
+        tuple(_label(item, templates, _LABEL_KEYS) for item in items),
+        tuple(_label(item, templates, _BACKGROUND_KEYS) for item in background),
+        about,
+    )
+
+
+def _located(path: Path, name: str, labels: tuple, background: tuple, about: str) -> LabelSet:
+    if not labels:
+        raise LabelError(f"{path}: the file has no labels; it needs one or more")
+    return LabelSet(name, labels, background, about)
+
+
+def _check_count(count: int, path: Path) -> None:
+    if count > MAX_LABELS:
+        raise LabelError(f"{path}: the file has {count:,} labels; at most {MAX_LABELS:,} are read")
+
+
+@dataclass(frozen=True)
+class _Node:
+    """A piece of YAML: "str" or another scalar type with its text, or "list" or "map" with its nodes (keys between)."""
+
+    kind: str
+    value: str | list["_Node"]
+    source: str
+
+
+def _parse(text: str, path: Path) -> _Node:
+    import yaml
+
+    stack = [_Node("list", [], str(path))]
+    resolver = yaml.resolver.Resolver()
+    try:
+        for event in yaml.parse(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
+            if isinstance(event, yaml.CollectionEndEvent):
+                stack.pop()
+            elif isinstance(event, yaml.NodeEvent):
+                node = _node(event, resolver, f"{path}:{event.start_mark.line + 1}")
+                stack[-1].value.append(node)
+                if isinstance(node.value, list):
+                    stack.append(node)
+                if len(stack) > _MAX_DEPTH:
+                    raise _error(node.source, f"lists are nested more than {_MAX_DEPTH - 1} deep")
+    except yaml.YAMLError as error:
+        raise _yaml_error(error, text, path) from None
+    if len(stack[0].value) > 1:
+        raise _error(stack[0].value[1].source, "a second YAML document starts; a label file holds one")
+    return stack[0].value[0] if stack[0].value else stack[0]
+
+
+def _node(event, resolver, source: str) -> _Node:
+    import yaml
+
+    if event.anchor or isinstance(event, yaml.AliasEvent):
+        raise _error(
+            source, "YAML anchors and aliases (&, *) are not allowed", 'Quote a text that starts with one: "*"'
+        )
+    if event.tag:
+        raise _error(source, f"YAML tag {_short(event.tag)} is not allowed", 'Quote a text that starts with "!".')
+    if isinstance(event, yaml.SequenceStartEvent):
+        return _Node("list", [], source)
+    if isinstance(event, yaml.MappingStartEvent):
+        return _Node("map", [], source)
+    kind = resolver.resolve(yaml.ScalarNode, event.value, event.implicit)
+    return _Node(kind.rsplit(":", 1)[1], event.value, source)
+
+
+def _yaml_error(error: Exception, text: str, path: Path) -> LabelError:
+    if mark := getattr(error, "problem_mark", None):
+        source = f"{path}:{min(mark.line, text.count(chr(10), 0, len(text.rstrip()))) + 1}"
+    else:  # the reader's own errors know an offset alone
+        found = _UNPRINTABLE.search(text)
+        source = f"{path}:{text.count(chr(10), 0, found.start()) + 1}" if found else str(path)
+    what = getattr(error, "problem", None) or getattr(error, "reason", None) or type(error).__name__
+    hint = 'Indent with spaces, and quote a text that holds ": " or " #" or starts with one of []{},&*!|>%@`'
+    return LabelError(f"{source}: not valid YAML: {what}", hint)
+
+
+def _text(node: _Node, what: str) -> str:
+    if node.kind in ("list", "map"):
+        raise _error(node.source, f"{what} is a {node.kind}; it must be text")
+    if node.value == "":
+        raise _error(node.source, f"{what} is empty; it must hold text")
+    if node.kind != "str":
+        means = _YAML_MEANS.get(node.kind, "a special value")
+        what = f"{what} {node.value} means {means} in YAML; it must be text"
+        raise _error(node.source, what, f'Quote it: "{node.value}"')
+    return node.value.strip()
+
+
+def _items(node: _Node, what: str) -> list[_Node]:
+    if node.kind != "list":
+        raise _error(node.source, f"{what} must be a list (one '- ...' a line)")
+    return node.value
+
+
+def _texts(node: _Node, what: str) -> list[str]:
+    """One text or a list of them."""
+    texts = [_text(item, what) for item in (node.value if node.kind == "list" else [node])]
+    if not texts or len(set(texts)) < len(texts):
+        raise _error(node.source, f"{what} must be a text or a list of different texts")
+    return texts
+
+
+def _fields(node: _Node, allowed: Sequence[str] | None, what: str) -> dict[str, _Node]:
+    """A mapping's values by key; `allowed` None takes any text as a key."""
+    if node.kind != "map":
+        raise _error(node.source, f"{what} must be a mapping (key: value)")
+    found: dict[str, _Node] = {}
+    for key_node, value in zip(node.value[::2], node.value[1::2], strict=True):
+        key = _text(key_node, f"key of {what}")
+        if allowed is not None and key not in allowed:
+            close = difflib.get_close_matches(key, allowed, 1)
+            hint = f"Did you mean {close[0]!r}?" if close else 'A text with ": " in it must be quoted.'
+            what = f"unknown key {_short(key)} in {what}; keys are {', '.join(allowed)}"
+            raise _error(key_node.source, what, hint)
+        if key in found:
+            raise _error(key_node.source, f"key {_short(key)} stands twice in {what}")
+        found[key] = value
+    return found
+
+
+def _label(node: _Node, templates: Sequence[str], allowed: Sequence[str]) -> Label:
+    if node.kind != "map":
+        return _plain(_text(node, "label"), templates, node.source)
+    fields = _fields(node, allowed, "label" if allowed is _LABEL_KEYS else "background entry")
+    if "name" not in fields:
+        raise _error(node.source, "label has no name", 'Write "- name: ..." and its other keys below.')
+    plain = _plain(_text(fields["name"], "label name"), templates, node.source)
+    return Label(
+        plain.name,
+        tuple(_texts(fields["prompts"], "prompts")) if "prompts" in fields else plain.prompts,
+        _text(fields["parent"], "parent") if "parent" in fields else None,
+        _threshold(fields["threshold"]) if "threshold" in fields else None,
+        _display_names(fields["names"]) if "names" in fields else {},
+        node.source,
+    )
+
+
+def _threshold(node: _Node) -> float:
+    try:
+        value = float(node.value) if node.kind in ("int", "float") else -1.0
+    except ValueError:  # YAML also counts in base 60 and 16
+        value = -1.0
+    if not 0 <= value <= 1:
+        shown = _short(node.value) if isinstance(node.value, str) else f"a {node.kind}"
+        raise _error(node.source, f"threshold is {shown}; it must be a number between 0 and 1")
+    return value
+
+
+def _display_names(node: _Node) -> dict[str, str]:
+    names = _fields(node, None, "names")
+    for language, value in names.items():
+        if not _LANGUAGE.fullmatch(language):
+            raise _error(value.source, f"{_short(language)} is no language code (such as zh or pt-BR)")
+    return {language: _text(value, "display name") for language, value in names.items()}
