@@ -99,6 +99,7 @@ class Batch:
         self.settings = settings
         self._engine = engine
         self.resumed = 0
+        self.failed = 0
         self._results: dict[str, VideoResult] = {}
 
     @property
@@ -126,6 +127,7 @@ class Batch:
                 if journal is not None:
                     journal.append(keys[result.video], result)
                 self._results[result.video] = result
+                self.failed += result.error is not None
                 yield result
 
     def _configuration(self) -> str:

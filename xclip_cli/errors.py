@@ -6,7 +6,8 @@ XclipError                a run-time failure                        exit code 1
 │   └── MissingExtraError an optional package is asked for and not installed
 ├── VideoError            one video cannot be read; becomes an error row, never ends a batch
 ├── ModelError            a model is unknown, missing, damaged or of another architecture
-└── OutputError           a result cannot be written
+├── OutputError           a result cannot be written
+└── Interrupted           the user pressed Ctrl-C                   exit code 130
 """
 
 
@@ -43,3 +44,7 @@ class ModelError(XclipError):
 
 class OutputError(XclipError):
     pass
+
+
+class Interrupted(XclipError):
+    exit_code = 130

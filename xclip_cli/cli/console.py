@@ -23,6 +23,13 @@ def print_warning(text: str) -> None:
     err.print(f"[yellow]warning:[/] {escape(text)}")
 
 
+def discard_stdout() -> None:
+    """Sends what stdout still holds nowhere, so that a write that failed is not tried again at exit."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+    os.close(nowhere)
+
+
 def debugging() -> bool:
     """True where XCLIP_DEBUG=1 asks for tracebacks."""
     return os.environ.get("XCLIP_DEBUG", "") not in ("", "0")

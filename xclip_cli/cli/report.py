@@ -10,12 +10,13 @@ from rich.table import Table
 
 from xclip_cli.batch import Batch
 from xclip_cli.cli import console
-from xclip_cli.errors import VideoError
+from xclip_cli.errors import Interrupted, OutputError, VideoError
 from xclip_cli.outputs import FORMATS
 from xclip_cli.outputs.base import printable, render
 from xclip_cli.results import SCORE_DIGITS, Segment, VideoResult
 
 _BAR_WIDTH = 24
+_GO_ON = "with -o FILE nothing finished is lost: run the same command again to go on"
 
 
 def default_format(output: str | None) -> str:
@@ -36,23 +37,23 @@ def watch(
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=console.err, disable=hidden, transient=True) as progress:
-        task = progress.add_task("", total=len(job.videos), rate="", failures="")
-        failures = 0
-        for result in results:
-            failures += result.error is not None
-            speed = progress.tasks[0].speed
-            progress.update(
-                task,
-                completed=job.finished,
-                rate=f"{speed:.1f} videos/s" if speed else "",
-                failures=f"{failures} failed" if failures else "",
-            )
-            _tell(result, quiet, verbose)
-            if strict and result.error is not None:
-                raise VideoError(
-                    f"{printable(result.video)}: {result.error}", "leave out --strict to go on past failures"
-                )
-            yield result
+        progress.add_task("", total=len(job.videos), rate="", failures="")
+        try:
+            for result in results:
+                _tell(result, quiet, verbose)
+                _advance(progress, job)
+                if strict and result.error is not None:
+                    raise VideoError(f"{printable(result.video)} failed and --strict was asked for", _GO_ON)
+                yield result
+        except KeyboardInterrupt:
+            raise Interrupted(f"stopped after {job.finished} of {len(job.videos)} videos", _GO_ON) from None
+
+
+def _advance(progress: Progress, job: Batch) -> None:
+    [task] = progress.tasks
+    rate = f"{task.speed:.1f} videos/s" if task.speed else ""
+    failures = f"{job.failed} failed" if job.failed else ""
+    progress.update(task.id, completed=job.finished, rate=rate, failures=failures)
 
 
 def _tell(result: VideoResult, quiet: bool, verbose: bool) -> None:
@@ -65,14 +66,12 @@ def _tell(result: VideoResult, quiet: bool, verbose: bool) -> None:
             console.err.print(f"[dim]done: {escape(printable(result.video))}[/]")
 
 
-def summarise(job: Batch, target: Path | None, seconds: float, quiet: bool, verbose: bool) -> int:
-    """Says on stderr how a run ended; gives the number of videos that failed."""
-    failed = sum(result.error is not None for result in job.results)
-    if not quiet and (verbose or target or failed):
+def summarise(job: Batch, target: Path | None, seconds: float, quiet: bool, verbose: bool) -> None:
+    """Says on stderr how a run ended."""
+    if not quiet and (verbose or target or job.failed):
         where = f" -> {target}" if target else ""
-        counts = f"{job.finished - failed} tagged ({job.resumed} before), {failed} failed"
+        counts = f"{job.finished - job.failed} tagged ({job.resumed} before), {job.failed} failed"
         console.err.print(f"{counts}, {seconds:.1f} s{escape(where)}")
-    return failed
 
 
 def print_results(format_name: str, results: Iterable[VideoResult]) -> None:
@@ -83,8 +82,16 @@ def print_results(format_name: str, results: Iterable[VideoResult]) -> None:
         return
     sys.stdout.reconfigure(encoding="utf-8", newline="")
     for piece in render(FORMATS[format_name](), results):
-        sys.stdout.write(piece)
-        sys.stdout.flush()
+        try:
+            sys.stdout.write(piece)
+            sys.stdout.flush()
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            console.discard_stdout()
+            raise OutputError(
+                f"cannot write to standard output: {error.strerror}", "free space, or use -o FILE"
+            ) from error
 
 
 def _print_table(result: VideoResult) -> None:

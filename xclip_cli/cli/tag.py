@@ -64,5 +64,5 @@ def tag(
             batch.write(target, format_name, job.results)
         else:
             report.print_results(format_name, batch.in_order(videos, shown))
-    failed = report.summarise(job, target, time.perf_counter() - started, quiet, verbose)
-    raise typer.Exit(1 if failed else 0)
+    report.summarise(job, target, time.perf_counter() - started, quiet, verbose)
+    raise typer.Exit(1 if job.failed else 0)
