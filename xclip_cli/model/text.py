@@ -48,6 +48,8 @@ def tokenize(texts: list[str]) -> Tensor:
 
 def count_tokens(texts: list[str]) -> list[int]:
     """How many tokens each text needs, its start and end tokens included; never cut."""
-    from open_clip.tokenizer import _tokenizer
+    import open_clip
 
-    return [len(_tokenizer.encode(text)) + 2 for text in texts]
+    # Cleaning may lengthen a text (unicode, lower case), and a token is at least one byte.
+    room = 2 + 4 * max((len(text.encode()) for text in texts), default=0)
+    return (open_clip.tokenize(texts, context_length=room).argmax(dim=-1) + 1).tolist()
