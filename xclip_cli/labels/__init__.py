@@ -1,12 +1,10 @@
 """What a video may be tagged with: label sets from a list, a file or the built-in collection.
 
-A label file is YAML (a list of texts, or a mapping with `name`, `template`, `labels`, `background`) or `.txt` with one
-label a line. It is read event by event with PyYAML's safe parser and never turned into objects, so that every error names
-file and line, and tags, anchors and deep nesting stop at the first one met.
+A label file is YAML (a list of labels, or a mapping with `name`, `template`, `labels`, `background`) or `.txt` with one
+label a line.
 """
 
 import csv
-import difflib
 import hashlib
 import io
 import json
@@ -23,17 +21,9 @@ from xclip_cli.errors import LabelError
 
 MAX_BYTES = 1_000_000
 MAX_LABELS = 20_000
-_MAX_DEPTH = 6  # a correct file needs five: set, labels, label, prompts, text
 _TOP_KEYS = ("name", "template", "labels", "background")
 _LABEL_KEYS = ("name", "prompts", "parent", "threshold", "names")
 _BACKGROUND_KEYS = ("name", "prompts")
-_YAML_MEANS = {
-    "bool": "true or false",
-    "null": "nothing",
-    "int": "a number",
-    "float": "a number",
-    "timestamp": "a date",
-}
 _UNPRINTABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 _LANGUAGE = re.compile(r"[a-z]{2,3}(-[A-Za-z0-9]{2,8})*")
 _ONE_WORD = re.compile(r"_|[a-z][A-Z]")
@@ -43,7 +33,7 @@ _ONE_WORD = re.compile(r"_|[a-z][A-Z]")
 class Label:
     """One thing to look for: the name that is printed and the prompts that are encoded and averaged.
 
-    `parent` names a broader label, `threshold` is in [0, 1], `names` maps a language code to a display name and `source`
+    `parent` names a broader label, `threshold` is in [0, 1], `names` maps a language code to a display name; `source`
     ("file:line") serves error messages alone. Raises LabelError.
     """
 
@@ -272,172 +262,47 @@ def _from_lines(text: str, path: Path, about: str) -> LabelSet:
     lines = [(number, line) for number, line in lines if line and not line.startswith("#")]
     _check_count(len(lines), path)
     labels = tuple(_plain(line, ["{}"], f"{path}:{number}") for number, line in lines)
-    return _located(path, path.stem, labels, (), about)
+    return LabelSet(path.stem, labels, about=about)
 
 
 def _from_yaml(text: str, path: Path, about: str) -> LabelSet:
-    root = _parse(text, path)
-    top = _fields(root, _TOP_KEYS, "label set") if root.kind == "map" else {"labels": root}
-    templates = _texts(top["template"], "template") if "template" in top else ["{}"]
+    from xclip_cli.labels import yamltree
+
+    root = yamltree.parse(text, str(path))
+    top = root.fields("label set", _TOP_KEYS) if root.kind == "map" else {"labels": root}
+    templates = top["template"].texts("template") if "template" in top else ("{}",)
     for template in templates:
         _check_template(template, top["template"].source)
-    items, background = (_items(top[key], key) if key in top else [] for key in ("labels", "background"))
-    _check_count(len(items) + len(background), path)
-    return _located(
-        path,
-        _text(top["name"], "label set name") if "name" in top else path.stem,
-        tuple(_label(item, templates, _LABEL_KEYS) for item in items),
-        tuple(_label(item, templates, _BACKGROUND_KEYS) for item in background),
-        about,
+    labels, background = (
+        tuple(_label(item, templates, keys) for item in (top[part].items(part) if part in top else ()))
+        for part, keys in (("labels", _LABEL_KEYS), ("background", _BACKGROUND_KEYS))
     )
-
-
-def _located(path: Path, name: str, labels: tuple, background: tuple, about: str) -> LabelSet:
-    if not labels:
-        raise LabelError(f"{path}: the file has no labels; it needs one or more")
+    _check_count(len(labels), path)
+    name = top["name"].text("label set name") if "name" in top else path.stem
     return LabelSet(name, labels, background, about)
 
 
 def _check_count(count: int, path: Path) -> None:
-    if count > MAX_LABELS:
-        raise LabelError(f"{path}: the file has {count:,} labels; at most {MAX_LABELS:,} are read")
+    if not 0 < count <= MAX_LABELS:
+        raise LabelError(f"{path}: the file has {count:,} labels; it must have 1 to {MAX_LABELS:,}")
 
 
-@dataclass(frozen=True)
-class _Node:
-    """A piece of YAML: "str" or another scalar type with its text, or "list" or "map" with its nodes (keys between)."""
-
-    kind: str
-    value: str | list["_Node"]
-    source: str
-
-
-def _parse(text: str, path: Path) -> _Node:
-    import yaml
-
-    stack = [_Node("list", [], str(path))]
-    resolver = yaml.resolver.Resolver()
-    try:
-        for event in yaml.parse(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
-            if isinstance(event, yaml.CollectionEndEvent):
-                stack.pop()
-            elif isinstance(event, yaml.NodeEvent):
-                node = _node(event, resolver, f"{path}:{event.start_mark.line + 1}")
-                stack[-1].value.append(node)
-                if isinstance(node.value, list):
-                    stack.append(node)
-                if len(stack) > _MAX_DEPTH:
-                    raise _error(node.source, f"lists are nested more than {_MAX_DEPTH - 1} deep")
-    except yaml.YAMLError as error:
-        raise _yaml_error(error, text, path) from None
-    if len(stack[0].value) > 1:
-        raise _error(stack[0].value[1].source, "a second YAML document starts; a label file holds one")
-    return stack[0].value[0] if stack[0].value else stack[0]
-
-
-def _node(event, resolver, source: str) -> _Node:
-    import yaml
-
-    if event.anchor or isinstance(event, yaml.AliasEvent):
-        raise _error(
-            source, "YAML anchors and aliases (&, *) are not allowed", 'Quote a text that starts with one: "*"'
-        )
-    if event.tag:
-        raise _error(source, f"YAML tag {_short(event.tag)} is not allowed", 'Quote a text that starts with "!".')
-    if isinstance(event, yaml.SequenceStartEvent):
-        return _Node("list", [], source)
-    if isinstance(event, yaml.MappingStartEvent):
-        return _Node("map", [], source)
-    kind = resolver.resolve(yaml.ScalarNode, event.value, event.implicit)
-    return _Node(kind.rsplit(":", 1)[1], event.value, source)
-
-
-def _yaml_error(error: Exception, text: str, path: Path) -> LabelError:
-    if mark := getattr(error, "problem_mark", None):
-        source = f"{path}:{min(mark.line, text.count(chr(10), 0, len(text.rstrip()))) + 1}"
-    else:  # the reader's own errors know an offset alone
-        found = _UNPRINTABLE.search(text)
-        source = f"{path}:{text.count(chr(10), 0, found.start()) + 1}" if found else str(path)
-    what = getattr(error, "problem", None) or getattr(error, "reason", None) or type(error).__name__
-    hint = 'Indent with spaces, and quote a text that holds ": " or " #" or starts with one of []{},&*!|>%@`'
-    return LabelError(f"{source}: not valid YAML: {what}", hint)
-
-
-def _text(node: _Node, what: str) -> str:
-    if node.kind in ("list", "map"):
-        raise _error(node.source, f"{what} is a {node.kind}; it must be text")
-    if node.value == "":
-        raise _error(node.source, f"{what} is empty; it must hold text")
-    if node.kind != "str":
-        means = _YAML_MEANS.get(node.kind, "a special value")
-        what = f"{what} {node.value} means {means} in YAML; it must be text"
-        raise _error(node.source, what, f'Quote it: "{node.value}"')
-    return node.value.strip()
-
-
-def _items(node: _Node, what: str) -> list[_Node]:
-    if node.kind != "list":
-        raise _error(node.source, f"{what} must be a list (one '- ...' a line)")
-    return node.value
-
-
-def _texts(node: _Node, what: str) -> list[str]:
-    """One text or a list of them."""
-    texts = [_text(item, what) for item in (node.value if node.kind == "list" else [node])]
-    if not texts or len(set(texts)) < len(texts):
-        raise _error(node.source, f"{what} must be a text or a list of different texts")
-    return texts
-
-
-def _fields(node: _Node, allowed: Sequence[str] | None, what: str) -> dict[str, _Node]:
-    """A mapping's values by key; `allowed` None takes any text as a key."""
+def _label(node, templates: Sequence[str], keys: Sequence[str]) -> Label:
     if node.kind != "map":
-        raise _error(node.source, f"{what} must be a mapping (key: value)")
-    found: dict[str, _Node] = {}
-    for key_node, value in zip(node.value[::2], node.value[1::2], strict=True):
-        key = _text(key_node, f"key of {what}")
-        if allowed is not None and key not in allowed:
-            close = difflib.get_close_matches(key, allowed, 1)
-            hint = f"Did you mean {close[0]!r}?" if close else 'A text with ": " in it must be quoted.'
-            what = f"unknown key {_short(key)} in {what}; keys are {', '.join(allowed)}"
-            raise _error(key_node.source, what, hint)
-        if key in found:
-            raise _error(key_node.source, f"key {_short(key)} stands twice in {what}")
-        found[key] = value
-    return found
-
-
-def _label(node: _Node, templates: Sequence[str], allowed: Sequence[str]) -> Label:
-    if node.kind != "map":
-        return _plain(_text(node, "label"), templates, node.source)
-    fields = _fields(node, allowed, "label" if allowed is _LABEL_KEYS else "background entry")
-    if "name" not in fields:
-        raise _error(node.source, "label has no name", 'Write "- name: ..." and its other keys below.')
-    plain = _plain(_text(fields["name"], "label name"), templates, node.source)
+        return _plain(node.text("label"), templates, node.source)
+    given = node.fields("label" if keys is _LABEL_KEYS else "background entry", keys)
+    if "name" not in given:
+        raise node.error("label has no name", 'Write "- name: ..." and its other keys below.')
+    plain = _plain(given["name"].text("label name"), templates, node.source)
+    names = given["names"].fields("names") if "names" in given else {}
+    for code, value in names.items():
+        if not _LANGUAGE.fullmatch(code):
+            raise value.error(f"{code!r} is no language code; write one such as zh or pt-BR")
     return Label(
         plain.name,
-        tuple(_texts(fields["prompts"], "prompts")) if "prompts" in fields else plain.prompts,
-        _text(fields["parent"], "parent") if "parent" in fields else None,
-        _threshold(fields["threshold"]) if "threshold" in fields else None,
-        _display_names(fields["names"]) if "names" in fields else {},
+        given["prompts"].texts("prompt") if "prompts" in given else plain.prompts,
+        given["parent"].text("parent") if "parent" in given else None,
+        given["threshold"].share("threshold") if "threshold" in given else None,
+        {code: value.text("display name") for code, value in names.items()},
         node.source,
     )
-
-
-def _threshold(node: _Node) -> float:
-    try:
-        value = float(node.value) if node.kind in ("int", "float") else -1.0
-    except ValueError:  # YAML also counts in base 60 and 16
-        value = -1.0
-    if not 0 <= value <= 1:
-        shown = _short(node.value) if isinstance(node.value, str) else f"a {node.kind}"
-        raise _error(node.source, f"threshold is {shown}; it must be a number between 0 and 1")
-    return value
-
-
-def _display_names(node: _Node) -> dict[str, str]:
-    names = _fields(node, None, "names")
-    for language, value in names.items():
-        if not _LANGUAGE.fullmatch(language):
-            raise _error(value.source, f"{_short(language)} is no language code (such as zh or pt-BR)")
-    return {language: _text(value, "display name") for language, value in names.items()}
