@@ -1,4 +1,4 @@
-"""Frames as a reader gives them -> the tensor the network takes. Deterministic; one clip's memory, whatever its size."""
+"""Frames as a reader gives them -> the tensor the network takes. Deterministic, and one clip in memory at a time."""
 
 import numpy as np
 import torch
