@@ -270,9 +270,11 @@ def _from_yaml(text: str, path: Path, about: str) -> LabelSet:
 
     root = yamltree.parse(text, str(path))
     top = root.fields("label set", _TOP_KEYS) if root.kind == "map" else {"labels": root}
-    templates = top["template"].texts("template") if "template" in top else ("{}",)
-    for template in templates:
-        _check_template(template, top["template"].source)
+    templates = ("{}",)
+    if "template" in top:
+        templates = top["template"].texts("template")
+        for template in templates:
+            _check_template(template, top["template"].source)
     labels, background = (
         tuple(_label(item, templates, keys) for item in (top[part].items(part) if part in top else ()))
         for part, keys in (("labels", _LABEL_KEYS), ("background", _BACKGROUND_KEYS))

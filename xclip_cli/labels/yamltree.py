@@ -20,7 +20,7 @@ _NOT_YAML = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 
 @dataclass(frozen=True)
 class Node:
-    """A "list" or "map" with its nodes (a map's keys stand between), or a scalar: its YAML type ("str", ...) and text."""
+    """A "list" or "map" with its nodes (a map's keys stand between), or a scalar: its type ("str", ...) and text."""
 
     kind: str
     value: "str | list[Node]"
