@@ -1,0 +1,66 @@
+"""Every command of the README runs."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+README = Path(__file__).resolve().parents[1] / "README.md"
+
+
+def blocks(language):
+    return re.findall(rf"^```{language}\n(.*?)^```", README.read_text(encoding="utf-8"), re.M | re.S)
+
+
+COMMANDS = [line for block in blocks("sh") for line in block.splitlines() if line]
+HERE = [command.split("&& ", 1)[-1] for command in COMMANDS if "&& pytest" not in command]
+
+
+@pytest.fixture
+def desk(tmp_path, bikes):
+    """What the README's commands name: clip.mp4, my-videos and labels.yaml; `xclip` on the PATH."""
+    (tmp_path / "my-videos").mkdir()
+    shutil.copy(bikes, tmp_path / "clip.mp4")
+    shutil.copy(bikes, tmp_path / "my-videos" / "a clip.mp4")
+    (tmp_path / "labels.yaml").write_text(blocks("yaml")[0], encoding="utf-8")
+    program = tmp_path / "bin" / "xclip"
+    program.parent.mkdir()
+    program.write_text(f'#!/bin/sh\nexec {sys.executable} -m xclip_cli "$@"\n')
+    program.chmod(0o755)
+    return tmp_path
+
+
+def run(desk, command, **environment):
+    path = f"{desk / 'bin'}{os.pathsep}{os.environ['PATH']}"
+    environment = os.environ | {"PATH": path, "PYTHONPATH": str(README.parent), **environment}
+    return subprocess.run(["bash", "-c", command], cwd=desk, capture_output=True, text=True, env=environment, timeout=180)
+
+
+@pytest.mark.parametrize("command", [command for command in HERE if "needs network" not in command])
+def test_the_command_runs(desk, command):
+    done = run(desk, command)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout or " -o " in command
+
+
+@pytest.mark.parametrize("command", [command for command in HERE if "needs network" in command])
+def test_a_command_that_needs_the_network_says_so(desk, command):
+    done = run(desk, command, HF_HUB_OFFLINE="1", HF_HOME=str(desk / "hub"))
+    assert done.returncode == 1
+    assert done.stderr.startswith("error:") and "Traceback" not in done.stderr
+
+
+def test_the_python_example_runs(desk):
+    [program] = blocks("python")
+    done = run(desk, f"{sys.executable} - <<'END'\n{program}\nEND")
+    assert done.returncode == 0 and "Tag(label=" in done.stdout and "clip.mp4 ok" in done.stdout, done.stderr
+
+
+def test_the_shown_output_is_what_the_first_command_prints(desk):
+    shown = [line.split() for line in blocks("text")[0].splitlines()[1:] if "█" in line or "░" in line]
+    printed = run(desk, HERE[0]).stdout.splitlines()[1:]
+    assert [line[0] for line in shown] == [line.split(",")[4].split()[0] for line in printed]
