@@ -1,12 +1,9 @@
-"""The models that have a name, and where their files are on this machine. Looking needs no network and no torch."""
+"""The models that have a name, and what is known of them."""
 
 import difflib
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
-from xclip_cli.assets import weights_dir
 from xclip_cli.errors import ModelError
 
 DEFAULT_MODEL = "mini"
@@ -40,6 +37,8 @@ class Preprocessing:
                 f"preprocessing {self.mode!r} with {self.interpolation!r} is not known: "
                 "modes are shortest and squash, interpolations bilinear and bicubic"
             )
+        if not (isinstance(self.crop, int) and isinstance(self.resize, int)):
+            raise ModelError(f"preprocessing sizes are {self.resize!r} and {self.crop!r}; they must be whole numbers")
         if self.crop < 1 or (self.mode == "shortest" and self.resize < self.crop):
             raise ModelError(f"preprocessing crops {self.crop} pixels from a short side of {self.resize}")
         if len(self.mean) != 3 or len(self.std) != 3 or min(self.std) <= 0:
@@ -50,7 +49,7 @@ class Preprocessing:
 class ModelSpec:
     """What is known of a model before its file is opened.
 
-    ``source``: ``bundled:FILE``, ``hf:ORG/REPO`` or ``open_clip:ARCHITECTURE/TAG``. ``architecture`` has the shape of
+    ``source``: ``bundled:FILE``, ``hf:ORG/REPO`` or ``open_clip:ORG/REPO``. ``architecture`` has the shape of
     ``XclipConfig.to_dict()``; None where the file itself holds it. ``num_frames`` is what to sample from a video.
     """
 
@@ -79,7 +78,6 @@ def _architecture(size: str, patch: int, frames: int, pixels: int) -> dict:
         "text": {"width": text_width, "layers": 12, "heads": text_heads},
         "embed_dim": embed,
         "num_frames": frames,
-        "prompt_heads": embed // 64,
     }
 
 
@@ -98,10 +96,12 @@ def _official(name: str, size: str, patch: int, frames: int, accuracy: str, mega
     )
 
 
-def _frozen(model: str, tag: str, preprocessing: Preprocessing, licence: str, accuracy: str, megabytes: int):
+def _frozen(
+    model: str, tag: str, repository: str, preprocessing: Preprocessing, licence: str, accuracy: str, megabytes: int
+):
     return ModelSpec(
         name=f"open_clip:{model}/{tag}",
-        source=f"open_clip:{model}/{tag}",
+        source=f"open_clip:{repository}",
         architecture=None,
         num_frames=8,
         preprocessing=preprocessing,
@@ -147,11 +147,18 @@ _ALL = (
     _official("xclip-large-patch14-16-frames", "L", 14, 16, "K400 87.7", 2300, pixels=336),
     _official("xclip-large-patch14-kinetics-600", "L", 14, 8, "K600 88.3", 2300),
     _frozen(
-        "PE-Core-B-16", "meta", Preprocessing(0, 224, *HALF, mode="squash"), "Apache-2.0", "zero-shot: K400 65.6", 1790
+        "PE-Core-B-16",
+        "meta",
+        "timm/PE-Core-B-16",
+        Preprocessing(0, 224, *HALF, mode="squash"),
+        "Apache-2.0",
+        "zero-shot: K400 65.6",
+        1790,
     ),
     _frozen(
         "ViT-B-16",
         "openai",
+        "timm/vit_base_patch16_clip_224.openai",
         Preprocessing(224, 224, *CLIP, interpolation="bicubic"),
         "MIT",
         "zero-shot: HMDB51 47.9, UCF101 73.8, K600 68.1",
@@ -171,34 +178,3 @@ def find(name: str) -> ModelSpec:
         f"unknown model {name!r}: it is no model's name, and no file or folder is there",
         f"did you mean {' or '.join(close)}?" if close else "xclip models list shows the names",
     )
-
-
-WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
-
-
-def local_file(spec: ModelSpec) -> Path | None:
-    """The file with this model's weights, where it is on this machine. open_clip's own models are not looked up."""
-    kind, _, place = spec.source.partition(":")
-    if kind == "bundled":
-        path = weights_dir() / place
-        return path if path.is_file() else None
-    folder = hub_snapshot(place) if kind == "hf" else None
-    return weights_in(folder) if folder else None
-
-
-def weights_in(folder: Path) -> Path | None:
-    """The weights of a model folder in Hugging Face's layout: safetensors first, then a pickle."""
-    return next((folder / name for name in WEIGHT_FILES if (folder / name).is_file()), None)
-
-
-def hub_snapshot(repository: str) -> Path | None:
-    """The folder of the Hugging Face cache where this repository's main revision is, if it was ever downloaded."""
-    from huggingface_hub.constants import HF_HUB_CACHE
-
-    home = Path(HF_HUB_CACHE) / f"models--{repository.replace('/', '--')}"
-    try:
-        commit = (home / "refs" / "main").read_text().strip()
-    except OSError:
-        return None
-    folder = home / "snapshots" / os.path.basename(commit)
-    return folder if folder.is_dir() else None

@@ -1,5 +1,101 @@
 """`xclip models`: which models there are, and which of them are on this machine."""
 
+from collections.abc import Sequence
+from typing import Annotated
+
 import typer
+from rich.table import Table
+
+from xclip_cli import hub
+from xclip_cli.cli import console
+from xclip_cli.errors import ModelError
+from xclip_cli.registry import MODELS, ModelSpec, find
 
 app = typer.Typer(help="List, show, download and verify models.", no_args_is_help=True)
+
+Name = Annotated[str, typer.Argument(metavar="NAME", help="A model's name, as `xclip models list` shows it.")]
+
+
+@app.command("list")
+def list_models() -> None:
+    """The models that have a name: size, frames, accuracy, licence, and whether they are on this machine."""
+    heads = ("name", "on disk", "MB", "frames", "accuracy (top-1, %)", "licence")
+    print_rows(heads, [_row(spec) for spec in MODELS.values()])
+
+
+@app.command()
+def show(name: Name) -> None:
+    """Everything that is known of one model, without loading it."""
+    spec = find(name)
+    path, pre = hub.local_file(spec), spec.preprocessing
+    resize = f"squashed to {pre.crop}" if pre.mode == "squash" else f"short side {pre.resize}, centre {pre.crop}"
+    facts = {
+        "name": spec.name,
+        "about": spec.about,
+        "file": path or f"not on this machine; get it with: xclip models pull {spec.name}",
+        "size": f"{_megabytes(spec)} MB",
+        "frames": spec.num_frames,
+        "preprocessing": f"{resize}, {pre.interpolation}, mean {pre.mean}, std {pre.std}",
+        "accuracy": spec.accuracy or "-",
+        "licence": spec.licence,
+        "source": spec.source,
+        "sha256": spec.sha256 or "-",
+    }
+    facts |= {f"architecture.{key}": value for key, value in (spec.architecture or {}).items()}
+    print_rows(("fact", "value"), [(key, str(value)) for key, value in facts.items()])
+
+
+@app.command()
+def pull(name: Name) -> None:
+    """Download a model into Hugging Face's cache (HF_HOME): a listed name, ORG/REPO, or open_clip:ARCHITECTURE/TAG."""
+    if name.startswith("open_clip:"):
+        from xclip_cli.checkpoint.frozen import pull as pull_open_clip
+
+        path = pull_open_clip(name)
+    elif name in MODELS or "/" not in name:
+        spec = find(name)
+        kind, _, place = spec.source.partition(":")
+        path = hub.local_file(spec) if kind == "bundled" else hub.pull(place)
+    else:
+        path = hub.pull(name)
+    console.out.print(str(path), markup=False)
+
+
+@app.command()
+def verify(
+    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="All on disk if left out.")] = None,
+) -> None:
+    """Compute the checksums of downloaded and bundled model files again; exit code 1 if one is wrong."""
+    specs = [find(name)] if name else list(MODELS.values())
+    rows = [(spec.name, path.name, verdict) for spec in specs for path, verdict in hub.verify(spec)]
+    if name and not rows:
+        raise ModelError(f"model {name!r} is not on this machine", f"get it with: xclip models pull {name}")
+    print_rows(("name", "file", "checksum"), rows)
+    if damaged := [row for row in rows if row[2] == "damaged"]:
+        raise ModelError(
+            f"{len(damaged)} damaged file(s), the first is {damaged[0][1]} of {damaged[0][0]}",
+            "delete it and pull the model again",
+        )
+
+
+def print_rows(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """A table for a terminal, tab-separated lines for a program."""
+    if not console.stdout_is_terminal():
+        for row in (heads, *rows):
+            typer.echo("\t".join(row))
+        return
+    table = Table(*heads, box=None, pad_edge=False)
+    for row in rows:
+        table.add_row(*row)
+    console.out.print(table)
+
+
+def _row(spec: ModelSpec) -> tuple[str, ...]:
+    there = "yes" if hub.local_file(spec) else "no"
+    return spec.name, there, _megabytes(spec), str(spec.num_frames), spec.accuracy or "-", spec.licence
+
+
+def _megabytes(spec: ModelSpec) -> str:
+    path = hub.local_file(spec)
+    size = path.stat().st_size if path else spec.size_bytes
+    return f"{size / 1e6:.0f}" if size else "?"

@@ -1,0 +1,218 @@
+"""Models of open_clip, as they are: frozen, their image features averaged over the frames.
+
+    open_clip:ARCHITECTURE/TAG    the weights of that tag, from Hugging Face's cache
+    open_clip:ARCHITECTURE        the first tag that open_clip lists
+    open_clip:ARCHITECTURE=FILE   a local checkpoint; ARCHITECTURE-quickgelu for weights trained with QuickGELU
+
+Preprocessing, tokenizer, context length and activation are those that open_clip has for the model.
+"""
+
+import difflib
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import open_clip
+from torch import nn
+
+from xclip_cli import hub
+from xclip_cli.errors import MissingExtraError, ModelError
+from xclip_cli.keymap import translate
+from xclip_cli.model.openclip import FrozenClip, native_config
+from xclip_cli.model.xclip import Xclip
+from xclip_cli.registry import Preprocessing
+
+from .files import load_strictly, read_pickle
+from .opening import OPEN_CLIP_PREFIX, Checkpoint, TextEncoder, absent
+
+NUM_FRAMES = 8
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a model of open_clip comes from: a tag with its settings, or a file."""
+
+    architecture: str
+    tag: str | None
+    settings: Mapping  # of the tag; of a file, those of the architecture's first tag, for the preprocessing
+    file: Path | None = None
+
+    @property
+    def repository(self) -> tuple[str, tuple[str, ...]]:
+        """The hub's repository and the names that the weights may have in it, best first."""
+        place, _, name = self.settings.get("hf_hub", "").rpartition("/")
+        if not place:
+            raise ModelError(
+                f"open_clip has the weights {self.architecture}/{self.tag} at {self.settings.get('url')} alone",
+                f"download them, then: {OPEN_CLIP_PREFIX}{self.architecture}=FILE",
+            )
+        return place, (name.rpartition(".")[0] + ".safetensors", name) if name else hub.OPEN_CLIP_FILES
+
+
+def open_frozen(name: str) -> Checkpoint:
+    """The checkpoint of one of the three forms above; raises ModelError for one unknown or absent."""
+    source = _parse(name)
+    path = source.file
+    if path is None:
+        repository, names = source.repository
+        folder = hub.snapshot(repository)
+        path = hub.first_in(folder, names) if folder else None
+        if path is None:
+            raise absent(name)
+    source = replace(source, file=path)
+    preprocessing = _preprocessing(source)
+    return Checkpoint(
+        name,
+        path,
+        preprocessing,
+        NUM_FRAMES,
+        video_model=lambda: FrozenClip(_build(source), text=False).eval(),
+        text_encoder=lambda: _text_encoder(source),
+        full_model=lambda: _as_xclip(source),
+        identity=json.dumps([source.architecture, source.tag, _quick_gelu(source)]),
+    )
+
+
+def pull(name: str) -> Path:
+    """Downloads a model of open_clip with its tokenizer; gives the file with its weights. Raises ModelError."""
+    source = _parse(name)
+    if source.file:
+        return source.file
+    text = open_clip.get_model_config(source.architecture)["text_cfg"]
+    if tokenizer := text.get("hf_tokenizer_name"):
+        hub.fetch(tokenizer, ["tokenizer_config.json"])
+        for file in ("config.json", "tokenizer.json", "special_tokens_map.json", "vocab.txt", "spiece.model"):
+            hub.fetch_first(tokenizer, [file])
+    if tower := text.get("hf_model_name"):
+        hub.fetch(tower, ["config.json"])
+    return hub.fetch(*source.repository)
+
+
+def _parse(name: str) -> Source:
+    rest, _, file = name.removeprefix(OPEN_CLIP_PREFIX).partition("=")
+    architecture, _, tag = rest.partition("/")
+    if open_clip.get_model_config(architecture) is None or ":" in architecture:
+        close = difflib.get_close_matches(architecture, open_clip.list_models(), n=3)
+        raise ModelError(
+            f"open_clip has no architecture {architecture!r}", f"did you mean {' or '.join(close)}?" if close else None
+        )
+    tags = open_clip.list_pretrained_tags_by_model(architecture)
+    first = open_clip.get_pretrained_cfg(architecture, tags[0]) if tags else {}
+    if file:
+        path = Path(file).expanduser()
+        if not path.is_file():
+            raise ModelError(f"there is no file {file!r}")
+        return Source(architecture, None, first, path)
+    if not tags:
+        raise ModelError(f"open_clip has no weights of {architecture}", f"{OPEN_CLIP_PREFIX}{architecture}=FILE")
+    settings = open_clip.get_pretrained_cfg(architecture, tag) if tag else first
+    if not settings:
+        raise ModelError(f"open_clip has no weights {tag!r} of {architecture}", f"it has {', '.join(tags)}")
+    return Source(architecture, tag or tags[0], settings)
+
+
+def _quick_gelu(source: Source) -> bool:
+    """A tag knows its activation. A file does not: there the architecture's name says it."""
+    own = bool(open_clip.get_model_config(source.architecture).get("quick_gelu"))
+    return own or (source.tag is not None and bool(source.settings.get("quick_gelu")))
+
+
+def _preprocessing(source: Source) -> Preprocessing:
+    size = open_clip.get_model_config(source.architecture)["vision_cfg"].get("image_size", 224)
+    sides = set(size) if isinstance(size, list | tuple) else {size}
+    settings = {**_DEFAULTS, **source.settings}
+    if len(sides) > 1 or settings["resize_mode"] == "longest":
+        raise ModelError(f"{source.architecture} takes frames that are not square; this is not supported")
+    side, mode = sides.pop(), settings["resize_mode"]
+    return Preprocessing(
+        resize=0 if mode == "squash" else side,
+        crop=side,
+        mean=settings["mean"],
+        std=settings["std"],
+        interpolation="bilinear" if settings["interpolation"] == "bilinear" else "bicubic",
+        mode=mode,
+    )
+
+
+_DEFAULTS = {
+    "mean": open_clip.OPENAI_DATASET_MEAN,
+    "std": open_clip.OPENAI_DATASET_STD,
+    "interpolation": "bicubic",
+    "resize_mode": "shortest",
+}
+
+
+def _build(source: Source) -> nn.Module:
+    """open_clip's own model with its weights, loaded strictly."""
+    if source.file.suffix != ".safetensors":
+        read_pickle(source.file)  # refuses, with our errors, what is more than weights
+    try:
+        with _offline():
+            return open_clip.create_model(
+                source.architecture,
+                pretrained=str(source.file),
+                force_quick_gelu=_quick_gelu(source),
+                weights_only=True,
+            ).eval()
+    except ImportError as error:
+        raise _needs_transformers(source) from error
+    except (RuntimeError, OSError, ValueError, KeyError) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise ModelError(f"{source.file} does not fit open_clip's {source.architecture}: {reason}") from error
+
+
+def _text_encoder(source: Source) -> TextEncoder:
+    model = FrozenClip(_build(source)).eval()
+    text = open_clip.get_model_config(source.architecture)["text_cfg"]
+    try:
+        with _offline():
+            tokenizer = open_clip.get_tokenizer(source.architecture)
+    except ImportError as error:
+        raise _needs_transformers(source) from error
+    except (OSError, ValueError) as error:
+        name = f"{OPEN_CLIP_PREFIX}{source.architecture}"
+        raise ModelError(f"the tokenizer of {source.architecture} is not on this machine", _pull(name)) from error
+    inner = getattr(tokenizer, "tokenizer", None)
+
+    def count_tokens(texts: list[str]) -> list[int]:
+        if inner is None:
+            return [len(tokenizer.encode(text)) + 2 for text in texts]
+        return [len(inner(tokenizer.clean_fn(text)).input_ids) for text in texts]
+
+    return TextEncoder(model.encode_text, tokenizer, count_tokens, text.get("context_length", 77))
+
+
+def _pull(name: str) -> str:
+    return f"get it with: xclip models pull {name}"
+
+
+def _needs_transformers(source: Source) -> MissingExtraError:
+    return MissingExtraError(f"open_clip's {source.architecture} needs transformers", "pip install transformers")
+
+
+def _as_xclip(source: Source) -> Xclip:
+    model = _build(source)
+    config = native_config(model)
+    return load_strictly(_on_meta(config), translate(model.state_dict(), "open_clip"), source.file)
+
+
+def _on_meta(config) -> Xclip:
+    import torch
+
+    with torch.device("meta"):
+        return Xclip(config)
+
+
+@contextmanager
+def _offline() -> Iterator[None]:
+    """Keeps huggingface_hub, and transformers through it, from the network while open_clip builds a model."""
+    from huggingface_hub import constants
+
+    before = constants.HF_HUB_OFFLINE
+    constants.HF_HUB_OFFLINE = True
+    try:
+        yield
+    finally:
+        constants.HF_HUB_OFFLINE = before
