@@ -9,14 +9,13 @@ import zlib
 from collections.abc import Callable, Iterable
 from contextlib import closing, suppress
 from pathlib import Path
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from xclip_cli.assets import cache_dir
-from xclip_cli.checkpoint import Checkpoint, TextEncoder
 from xclip_cli.errors import LabelError
 from xclip_cli.labels import Label, LabelSet
 
@@ -25,7 +24,22 @@ _memory: dict[str, dict[str, np.ndarray]] = {}  # fingerprint -> prompt -> float
 T = TypeVar("T")
 
 
-def text_features(label_set: LabelSet, checkpoint: Checkpoint) -> Tensor:
+class TextEncoder(Protocol):
+    context_length: int
+
+    def __call__(self, texts: list[str]) -> Tensor: ...
+    def count_tokens(self, texts: list[str]) -> list[int]: ...
+
+
+class Model(Protocol):
+    """As much of a Checkpoint as is needed here."""
+
+    fingerprint: str
+
+    def text_encoder(self) -> TextEncoder: ...
+
+
+def text_features(label_set: LabelSet, checkpoint: Model) -> Tensor:
     """Features float32 (N, E) on the CPU: one row for each label, then one for each background entry.
 
     A label of several prompts has the direction of the mean of their unit vectors, and their mean length.
