@@ -50,7 +50,8 @@ class TextConfig:
     token_width: int | None = None
 
     def __post_init__(self):
-        _check_positive(self, "text", ("context_length", "vocab_size", "width", "heads"))
+        optional = () if self.token_width is None else ("token_width",)
+        _check_positive(self, "text", ("context_length", "vocab_size", "width", "heads", *optional))
         _check_heads("text", self.width, self.heads)
 
 
