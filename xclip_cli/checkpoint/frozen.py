@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import open_clip
+import torch
 from torch import nn
 
 from xclip_cli import hub
@@ -22,12 +23,13 @@ from xclip_cli.errors import MissingExtraError, ModelError
 from xclip_cli.keymap import translate
 from xclip_cli.model.openclip import FrozenClip, native_config
 from xclip_cli.model.xclip import Xclip
-from xclip_cli.registry import Preprocessing
+from xclip_cli.registry import CLIP, Preprocessing
 
-from .files import load_strictly, read_pickle
+from .files import load_strictly, read_pickle, read_safetensors, tensors_in
 from .opening import OPEN_CLIP_PREFIX, Checkpoint, TextEncoder, absent
 
 NUM_FRAMES = 8
+_OPENAI = {"mean": CLIP[0], "std": CLIP[1], "interpolation": "bicubic", "resize_mode": "shortest"}
 
 
 @dataclass(frozen=True)
@@ -122,7 +124,7 @@ def _quick_gelu(source: Source) -> bool:
 def _preprocessing(source: Source) -> Preprocessing:
     size = open_clip.get_model_config(source.architecture)["vision_cfg"].get("image_size", 224)
     sides = set(size) if isinstance(size, list | tuple) else {size}
-    settings = {**_DEFAULTS, **source.settings}
+    settings = {**_OPENAI, **source.settings}
     if len(sides) > 1 or settings["resize_mode"] == "longest":
         raise ModelError(f"{source.architecture} takes frames that are not square; this is not supported")
     side, mode = sides.pop(), settings["resize_mode"]
@@ -136,31 +138,33 @@ def _preprocessing(source: Source) -> Preprocessing:
     )
 
 
-_DEFAULTS = {
-    "mean": open_clip.OPENAI_DATASET_MEAN,
-    "std": open_clip.OPENAI_DATASET_STD,
-    "interpolation": "bicubic",
-    "resize_mode": "shortest",
-}
-
-
 def _build(source: Source) -> nn.Module:
     """open_clip's own model with its weights, loaded strictly."""
-    if source.file.suffix != ".safetensors":
-        read_pickle(source.file)  # refuses, with our errors, what is more than weights
+    path = source.file
+    state = (
+        read_safetensors(path, _is_resizable) if path.suffix == ".safetensors" else tensors_in(read_pickle(path), path)
+    )
     try:
         with _offline():
-            return open_clip.create_model(
-                source.architecture,
-                pretrained=str(source.file),
-                force_quick_gelu=_quick_gelu(source),
-                weights_only=True,
-            ).eval()
+            model = open_clip.create_model(
+                source.architecture, pretrained=str(path), force_quick_gelu=_quick_gelu(source), weights_only=True
+            )
     except ImportError as error:
         raise _needs_transformers(source) from error
-    except (RuntimeError, OSError, ValueError, KeyError) as error:
+    except Exception as error:  # open_clip fails in many ways over weights of another model
         reason = " ".join(str(error).split())[:300]
-        raise ModelError(f"{source.file} does not fit open_clip's {source.architecture}: {reason}") from error
+        raise ModelError(f"{path} does not fit open_clip's {source.architecture}: {reason}") from error
+    own = model.state_dict()
+    for key in filter(_is_resizable, state):
+        if key in own and own[key].shape != state[key].shape:
+            shapes = f"{tuple(state[key].shape)}, the architecture needs {tuple(own[key].shape)}"
+            raise ModelError(f"{path} does not fit open_clip's {source.architecture}: {key} has the shape {shapes}")
+    return model.eval()
+
+
+def _is_resizable(key: str) -> bool:
+    """Positions, which open_clip would stretch without a word to the size that the architecture needs."""
+    return key.endswith("positional_embedding")
 
 
 def _text_encoder(source: Source) -> TextEncoder:
@@ -172,8 +176,11 @@ def _text_encoder(source: Source) -> TextEncoder:
     except ImportError as error:
         raise _needs_transformers(source) from error
     except (OSError, ValueError) as error:
-        name = f"{OPEN_CLIP_PREFIX}{source.architecture}"
-        raise ModelError(f"the tokenizer of {source.architecture} is not on this machine", _pull(name)) from error
+        tag = source.tag or next(iter(open_clip.list_pretrained_tags_by_model(source.architecture)), "TAG")
+        raise ModelError(
+            f"the tokenizer of {source.architecture} is not on this machine",
+            f"get it with: xclip models pull {OPEN_CLIP_PREFIX}{source.architecture}/{tag}",
+        ) from error
     inner = getattr(tokenizer, "tokenizer", None)
 
     def count_tokens(texts: list[str]) -> list[int]:
@@ -184,10 +191,6 @@ def _text_encoder(source: Source) -> TextEncoder:
     return TextEncoder(model.encode_text, tokenizer, count_tokens, text.get("context_length", 77))
 
 
-def _pull(name: str) -> str:
-    return f"get it with: xclip models pull {name}"
-
-
 def _needs_transformers(source: Source) -> MissingExtraError:
     return MissingExtraError(f"open_clip's {source.architecture} needs transformers", "pip install transformers")
 
@@ -195,14 +198,9 @@ def _needs_transformers(source: Source) -> MissingExtraError:
 def _as_xclip(source: Source) -> Xclip:
     model = _build(source)
     config = native_config(model)
-    return load_strictly(_on_meta(config), translate(model.state_dict(), "open_clip"), source.file)
-
-
-def _on_meta(config) -> Xclip:
-    import torch
-
     with torch.device("meta"):
-        return Xclip(config)
+        network = Xclip(config)
+    return load_strictly(network, translate(model.state_dict(), "open_clip"), source.file)
 
 
 @contextmanager

@@ -3,7 +3,8 @@
 import hashlib
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -137,12 +138,10 @@ def _open_file(path: Path, name: str | None = None) -> Checkpoint:
 
 
 def _open_ours(path: Path, about: Mapping, name: str | None) -> Checkpoint:
-    try:
+    with _understanding(path):
         config = XclipConfig.from_dict(about["config"])
         preprocessing = Preprocessing(**about["preprocessing"])
         name, labels = name or str(about["name"]), about["labels"]
-    except (KeyError, TypeError) as error:
-        raise ModelError(f"{path} is damaged: its metadata cannot be used ({error!r})") from error
     return _checkpoint(
         name, path, config, preprocessing, lambda wanted: read_safetensors(path, wanted), default_labels=labels
     )
@@ -157,8 +156,8 @@ def _open_folder(folder: Path, name: str | None = None, preprocessing: Preproces
         return _open_ours(path, about, None)
     if not (folder / "config.json").is_file():
         raise ModelError(f"{folder} has no config.json, which says what network its weights are")
-    settings = _read_json(folder / "config.json")
-    config = _config_from_hugging_face(settings, folder)
+    with _understanding(folder / "config.json") as settings_path:
+        config = _config_from_hugging_face(json.loads(settings_path.read_text("utf-8")), settings_path)
     preprocessing = preprocessing or _preprocessing_of(folder, config.vision.image_size)
 
     def read(wanted: Callable[[str], bool]) -> dict[str, Tensor]:
@@ -226,20 +225,19 @@ def _official_preprocessing(image_size: int) -> Preprocessing:
     return Preprocessing(resize=256 * image_size // 224, crop=image_size)
 
 
-def _read_json(path: Path) -> dict:
+@contextmanager
+def _understanding(path: Path) -> Iterator[Path]:
+    """Settings that someone else wrote may hold anything: what the body trips over becomes a ModelError."""
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ModelError(f"{path} cannot be read: {error}") from error
-    if not isinstance(value, dict):
-        raise ModelError(f"{path} must hold a JSON object, not a {type(value).__name__}")
-    return value
+        yield path
+    except (OSError, LookupError, AttributeError, TypeError, ValueError) as error:
+        raise ModelError(f"{path} cannot be understood: {error!r}") from error
 
 
-def _config_from_hugging_face(settings: Mapping, folder: Path) -> XclipConfig:
+def _config_from_hugging_face(settings: Mapping, path: Path) -> XclipConfig:
     """transformers' XCLIPConfig; what a config.json leaves out has the value of X-CLIP B/32."""
     if settings.get("model_type") != "xclip":
-        raise ModelError(f"{folder}/config.json is of model type {settings.get('model_type')!r}; it must be 'xclip'")
+        raise ModelError(f"{path} is of model type {settings.get('model_type')!r}; it must be 'xclip'")
     vision, text = settings.get("vision_config") or {}, settings.get("text_config") or {}
     activations = {
         vision.get("hidden_act", "quick_gelu"),
@@ -249,7 +247,7 @@ def _config_from_hugging_face(settings: Mapping, folder: Path) -> XclipConfig:
     epsilons = {vision.get("layer_norm_eps", 1e-5), text.get("layer_norm_eps", 1e-5)}
     if len(activations) > 1 or epsilons != {1e-5}:
         raise ModelError(
-            f"{folder}/config.json: activations {sorted(activations)} and layer_norm_eps {sorted(epsilons)}; "
+            f"{path}: activations {sorted(activations)} and layer_norm_eps {sorted(epsilons)}; "
             "one activation everywhere and 1e-05 are supported"
         )
     return XclipConfig(
@@ -283,14 +281,13 @@ def _preprocessing_of(folder: Path, image_size: int) -> Preprocessing:
     path = folder / "preprocessor_config.json"
     if not path.is_file():
         return _official_preprocessing(image_size)
-    settings = _read_json(path)
-    size, crop = settings.get("size", image_size), settings.get("crop_size", image_size)
-    size = size.get("shortest_edge") if isinstance(size, Mapping) else size
-    crop = crop.get("height") if isinstance(crop, Mapping) else crop
-    return Preprocessing(
-        resize=size,
-        crop=crop,
-        mean=settings.get("image_mean", Preprocessing.mean),
-        std=settings.get("image_std", Preprocessing.std),
-        interpolation="bicubic" if settings.get("resample") == 3 else "bilinear",
-    )
+    with _understanding(path):
+        settings = json.loads(path.read_text("utf-8"))
+        size, crop = settings.get("size", image_size), settings.get("crop_size", image_size)
+        return Preprocessing(
+            resize=size["shortest_edge"] if isinstance(size, Mapping) else size,
+            crop=crop["height"] if isinstance(crop, Mapping) else crop,
+            mean=settings.get("image_mean", Preprocessing.mean),
+            std=settings.get("image_std", Preprocessing.std),
+            interpolation="bicubic" if settings.get("resample") == 3 else "bilinear",
+        )
