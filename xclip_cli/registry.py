@@ -119,11 +119,11 @@ _MINI = ModelSpec(
     architecture=None,
     num_frames=8,
     preprocessing=Preprocessing(resize=224, crop=224),
-    licence="MIT; starts from EfficientNet-Lite (Apache-2.0)",
+    licence="MIT and Apache-2.0",
     accuracy="",
     size_bytes=None,
     sha256=None,
-    about="small X-CLIP that comes with the package, 8 frames of 224 pixels",
+    about="small X-CLIP that comes with the package, on an EfficientNet-Lite (Apache-2.0), 8 frames of 224 pixels",
 )
 
 _ALL = (

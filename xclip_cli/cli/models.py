@@ -19,7 +19,7 @@ Name = Annotated[str, typer.Argument(metavar="NAME", help="A model's name, as `x
 @app.command("list")
 def list_models() -> None:
     """The models that have a name: size, frames, accuracy, licence, and whether they are on this machine."""
-    heads = ("name", "on disk", "MB", "frames", "accuracy (top-1, %)", "licence")
+    heads = ("name", "on disk", "MB", "frames", "top-1 accuracy", "licence")
     print_rows(heads, [_row(spec) for spec in MODELS.values()])
 
 
@@ -85,6 +85,7 @@ def print_rows(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
             typer.echo("\t".join(row))
         return
     table = Table(*heads, box=None, pad_edge=False)
+    table.columns[0].no_wrap = True
     for row in rows:
         table.add_row(*row)
     console.out.print(table)
