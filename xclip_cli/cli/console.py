@@ -2,6 +2,7 @@
 
 import os
 import sys
+from collections.abc import Sequence
 
 from rich.console import Console
 from rich.markup import escape
@@ -21,6 +22,22 @@ def print_error(error: XclipError) -> None:
 
 def print_warning(text: str) -> None:
     err.print(f"[yellow]warning:[/] {escape(text)}")
+
+
+def print_rows(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """A table for a terminal, tab-separated lines for a program (white space inside a cell becomes a space)."""
+    rows = [[" ".join(cell.split()) for cell in row] for row in rows]
+    if not stdout_is_terminal():
+        for row in (heads, *rows):
+            sys.stdout.write("\t".join(row) + "\n")
+        return
+    from rich.table import Table
+
+    table = Table(*heads, box=None, pad_edge=False)
+    table.columns[0].no_wrap = True
+    for row in rows:
+        table.add_row(*map(escape, row))
+    out.print(table)
 
 
 def discard_stdout() -> None:

@@ -21,6 +21,7 @@ from xclip_cli.errors import LabelError
 
 MAX_BYTES = 1_000_000
 MAX_LABELS = 20_000
+MAX_CHARACTERS = 1_000
 _TOP_KEYS = ("name", "template", "labels", "background")
 _LABEL_KEYS = ("name", "prompts", "parent", "threshold", "names")
 _BACKGROUND_KEYS = ("name", "prompts")
@@ -149,8 +150,7 @@ def load(path: str | Path) -> LabelSet:
     if reader is None:
         raise LabelError(f"{path}: a label file must end in .yaml, .yml or .txt")
     text = _read(path)
-    about = text.split("\n", 1)[0]
-    return reader(text, path, about.lstrip("# ") if about.startswith("#") else "")
+    return reader(text, path, _about(text))
 
 
 def builtin_names() -> list[str]:
@@ -163,6 +163,13 @@ def builtin(name: str) -> LabelSet:
     if name not in (known := builtin_names()):
         raise LabelError(f"no built-in label set is called {_short(name)}", f"Built in: {', '.join(known)}")
     return load(assets.labelsets_dir() / f"{name}.yaml")
+
+
+def builtin_outline(name: str) -> tuple[int, list[str], str]:
+    """Number of labels, languages and purpose of a built-in set, read off its regular layout without parsing it."""
+    text, _, _ = _read(assets.labelsets_dir() / f"{name}.yaml").partition("\nbackground:")
+    count = len(re.findall(r"^  - ", text, re.MULTILINE))
+    return count, sorted(set(re.findall(r"^    names: {(\w+):", text, re.MULTILINE))), _about(text)
 
 
 def combine(label_sets: Sequence[LabelSet]) -> LabelSet:
@@ -209,6 +216,8 @@ def _key(name: str) -> str:
 def _check_text(text: str, what: str, source: str) -> None:
     if not text.strip():
         raise _error(source, f"{what} is empty; it must hold text")
+    if len(text) > MAX_CHARACTERS:
+        raise _error(source, f"{what} {_short(text)} is too long; at most {MAX_CHARACTERS:,} characters are read")
     if _UNPRINTABLE.search(text):
         raise _error(source, f"{what} {_short(text)} holds a control character; it must be printable text")
 
@@ -255,6 +264,11 @@ def _read(path: Path) -> str:
         line = data.count(b"\n", 0, error.start) + 1
         raise LabelError(f"{path}:{line}: the file is not UTF-8", "Save it with UTF-8 encoding.") from None
     return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def _about(text: str) -> str:
+    """A comment on the first line says what the file is for."""
+    return text.split("\n", 1)[0].lstrip("# ") if text.startswith("#") else ""
 
 
 def _from_lines(text: str, path: Path, about: str) -> LabelSet:
