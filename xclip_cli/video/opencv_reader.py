@@ -1,6 +1,7 @@
 """Frames through OpenCV's bundled FFmpeg, the default reader."""
 
 import math
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -75,23 +76,26 @@ class OpenCvVideo:
         if not self._capture.grab():
             raise VideoError(f"{shown(self._path)} has no frame that can be decoded")
         self._origin = self._capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
-        self._time = 0.0
-        self._forget()
+        self._restart(0.0)
+        self._passed = 0.0
 
-    def _forget(self) -> None:
+    def _restart(self, time: float) -> None:
+        """Take the frame just decoded, shown from ``time`` on, as the first."""
+        self._time = time
         self._shown_time = -math.inf
         self._image: np.ndarray | None = None
+        self._passed = -math.inf  # the frame's number is not known
 
     def _header(self, count: int | None) -> VideoInfo:
         width = int(self._capture.get(cv2.CAP_PROP_FRAME_WIDTH))
         height = int(self._capture.get(cv2.CAP_PROP_FRAME_HEIGHT))
         if count is not None:
             return VideoInfo(width, height, count / self._fps, count, self._fps)
+        self.info = VideoInfo(width, height, 0.0, None, self._fps)
         while math.isfinite(self._time):  # a recording that was never finished says nothing: read it through
             self._pass(convert=False)
-        duration = self.end_seconds
         self._open()
-        return VideoInfo(width, height, duration, None, self._fps)
+        return replace(self.info, duration_seconds=self.end_seconds)
 
     def frames_at(self, times_seconds: np.ndarray) -> Frames:
         check_size(self._path, self.info.width, self.info.height, len(times_seconds))
@@ -119,6 +123,7 @@ class OpenCvVideo:
     def _pass(self, convert: bool) -> None:
         self._shown_time = self._time
         self._image = self._retrieve() if convert else None
+        self._passed += 1
         if self._capture.grab():
             stamp = self._stamp()
             # Some containers leave frames without a time stamp.
@@ -126,7 +131,8 @@ class OpenCvVideo:
         else:
             self._time = math.inf
             self._last_time = self._shown_time
-            self.end_seconds = self._shown_time + 1 / self._fps
+            whole = self.info.num_frames is not None and self._passed >= self.info.num_frames
+            self.end_seconds = max(self._shown_time + 1 / self._fps, self.info.duration_seconds * whole)
 
     def _retrieve(self) -> np.ndarray:
         found, image = self._capture.retrieve()
@@ -143,20 +149,22 @@ class OpenCvVideo:
         """Go to some frame at or before ``time``, near it where the container allows; else to the first frame.
 
         OpenCV counts frames at the mean rate, so it may land too late, or nowhere in a file that was cut: what it says
-        is not believed before a frame's own time stamp is seen.
+        is not believed before a frame's own time stamp is seen. Halving finds the last place from where it goes well.
         """
-        low, high, aim = 0.0, time, time - 2 / self._fps
-        while self._seekable and aim > 0 and high - low > _SEEK_SECONDS / 4:
-            if self._land(aim, time):
-                return
-            high, aim = aim, (low + aim) / 2
-        self._capture.release()
-        self._open()
+        good, bad, aim = 0.0, time, time - 2 / self._fps
+        while self._seekable and aim > 0:
+            landed = self._lands(aim, time)
+            good, bad = (aim, bad) if landed else (good, aim)
+            if bad - good <= _SEEK_SECONDS:
+                break
+            aim = (good + bad) / 2
+        if good == 0 or not (landed or self._lands(good, time)):
+            self.close()
+            self._open()
 
-    def _land(self, aim: float, time: float) -> bool:
+    def _lands(self, aim: float, time: float) -> bool:
         self._capture.set(cv2.CAP_PROP_POS_MSEC, (aim + self._origin) * 1000)
         if not self._capture.grab():
             return False
-        self._time = self._stamp()
-        self._forget()
+        self._restart(self._stamp())
         return 0 < self._time <= time
