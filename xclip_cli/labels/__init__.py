@@ -115,12 +115,16 @@ class LabelSet:
 
     def warnings(self) -> list[str]:
         """What is allowed but probably not meant, one line each."""
-        found = [
-            f"{x.source}: prompt {_short(p)} reads as one word to the model; write it with spaces"
-            for x in (*self.labels, *self.background)
-            for p in x.prompts
-            if " " not in p and _ONE_WORD.search(p)
-        ]
+        found = []
+        for label in (*self.labels, *self.background):
+            for prompt in label.prompts:
+                if " " not in prompt and _ONE_WORD.search(prompt):
+                    advice = "reads as one word to the model; write it with spaces"
+                elif any(c.isalpha() and c > "\u024f" for c in prompt):
+                    advice = "is not in Latin letters; models read English: name it so, or give English prompts"
+                else:
+                    continue
+                found.append(f"{label.source}: prompt {_short(prompt)} {advice}")
         owners = Counter(p.casefold() for x in (*self.labels, *self.background) for p in x.prompts)
         found += [
             f"prompt {_short(p)} belongs to {n} labels, which split its score" for p, n in owners.items() if n > 1

@@ -1,0 +1,411 @@
+import dataclasses
+import importlib.util
+import random
+import re
+import time
+from pathlib import Path
+
+import pytest
+
+from xclip_cli import labels
+from xclip_cli.errors import LabelError
+from xclip_cli.labels import Label, LabelSet
+
+OWN = ("everyday", "sports", "security", "driving")
+BENCHMARKS = {
+    "kinetics400": 400,
+    "kinetics600": 600,
+    "kinetics700": 700,
+    "ucf101": 101,
+    "hmdb51": 51,
+    "ssv2": 174,
+    "activitynet200": 200,
+    "moments": 339,
+}
+
+
+@pytest.fixture
+def load(tmp_path):
+    """Loads a label file of this text or these bytes."""
+
+    def write_and_load(content, name="my.yaml"):
+        path = tmp_path / name
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+        return labels.load(path)
+
+    return write_and_load
+
+
+def names(label_set):
+    return [label.name for label in label_set.labels]
+
+
+# Files
+
+
+def test_a_full_file_gives_what_it_says(load):
+    label_set = load("""
+name: dog-park
+template: "a video of {}"
+labels:
+  - running
+  - name: dunking
+    prompts: ["slam dunk", "a person dunking a basketball"]
+    parent: basketball
+    threshold: 0.3
+    names: {zh: 灌篮, pt-BR: enterrada}
+background: [an empty scene, {name: people, prompts: a person standing}]
+""")
+    running, dunking = label_set.labels
+    assert label_set.name == "dog-park"
+    assert running == Label("running", ("a video of running",)) and running.source.endswith("my.yaml:5")
+    assert dunking.prompts == ("slam dunk", "a person dunking a basketball")
+    assert (dunking.parent, dunking.threshold, dunking.names["zh"]) == ("basketball", 0.3, "灌篮")
+    assert [x.prompts for x in label_set.background] == [("a video of an empty scene",), ("a person standing",)]
+    assert label_set.languages == ["pt-BR", "zh"]
+
+
+def test_a_list_of_templates_gives_a_prompt_for_each(load):
+    label_set = load("template: ['{}', 'a video of {}, or {}']\nlabels: [a cat]")
+    assert label_set.labels[0].prompts == ("a cat", "a video of a cat, or a cat")
+
+
+@pytest.mark.parametrize("text", ["- a\n- b b\n", "[a, b b]", "labels:\n- a\n- 'b b '\n", "\ufeff- a\r\n- b b\r\n"])
+def test_short_forms_of_yaml(load, text):
+    assert load(text) == load("- a\n- b b") and load(text).name == "my"
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_text_files_hold_one_label_a_line(load, end):
+    lines = ["\ufeff# my dogs", "", "  dogs pulling sled ", "rock, paper: #1", "   # not this", "no"]
+    label_set = load(end.join(lines), "my.txt")
+    assert names(label_set) == ["dogs pulling sled", "rock, paper: #1", "no"]
+    assert label_set.labels[1].source.endswith("my.txt:4") and label_set.about == "my dogs"
+
+
+BROKEN = [
+    ("- a\n- no\n", 2, "label no means true or false in YAML; it must be text", 'Quote it: "no"'),
+    ("- On", 1, "true or false", '"On"'),
+    ("- 3:20", 1, "means a number", '"3:20"'),
+    ("- 1.0", 1, "means a number", '"1.0"'),
+    ("- 2024-01-01", 1, "means a date", "Quote"),
+    ("- a\n- ~", 2, "means nothing", "Quote"),
+    ("- a\n-\n- b", 2, "label is empty", None),
+    ("- ''", 1, "label is empty", None),
+    ("- '  '", 1, "name is empty", None),
+    ("- [a]", 1, "label is a list", None),
+    ('- "a\\eb"', 1, "control character", None),
+    ("- a\n- " + "b" * 1001, 2, "too long; at most 1,000", None),
+    ("- running\n-  Running ", 2, "'Running' is listed twice (first: ", None),
+    ("- a  b\n- A b", 2, "listed twice", None),
+    ("labels: [a]\nbackground: [A]", 2, "listed twice", None),
+    ("labels: [a]\nlabel: [b]", 2, "unknown key 'label' in label set", "Did you mean 'labels'?"),
+    ("- name: a\n  promts: [b]", 2, "unknown key 'promts'", "'prompts'"),
+    ("- running: fast", 1, "unknown key 'running'", "quoted"),
+    ("labels: [a]\nbackground: [{name: b, threshold: 1}]", 2, "unknown key 'threshold' in background entry", None),
+    ("- name: a\n  name: b", 2, "stands twice", None),
+    ("- prompts: [a]", 1, "label has no name", None),
+    ("- name: a\n  prompts: []", 2, "empty list", None),
+    ("- name: a\n  prompts: [b, b]", 1, "same prompt twice", None),
+    ("- name: a\n  prompts: [b, yes]", 2, "prompt yes means true or false", None),
+    ("- name: a\n  threshold: 1.5", 2, "threshold is 1.5; it must be a number between 0 and 1", None),
+    ("- name: a\n  threshold: .nan", 2, "threshold is .nan", None),
+    ("- name: a\n  threshold: 0:30", 2, "threshold is 0:30", None),
+    ("- name: a\n  threshold: high", 2, "threshold is high", None),
+    ("- name: a\n  names: [b]", 2, "names must be a mapping", None),
+    ("- name: a\n  names: {no: b}", 2, "key of names no means true or false", '"no"'),
+    ("- name: a\n  names: {chinese: b}", 2, "'chinese' is no language code", None),
+    ("- name: a\n  parent: A", 1, "lead back to it", None),
+    ("- name: a\n  parent: b\n- {name: b, parent: c}\n- {name: c, parent: a}", 1, "lead back to it", None),
+    ("name: 5\nlabels: [a]", 1, "label set name 5 means a number", None),
+    ("template: a video\nlabels: [a]", 1, "template 'a video' must hold {} and no other braces", None),
+    ("labels: [a]\ntemplate: '{} {x}'", 2, "no other braces", None),
+    ("labels: {a: b}", 1, "labels must be a list", None),
+    ("just text", 1, "labels must be a list", None),
+    ("- a\n- &x b\n- *x", 2, "anchors, aliases and tags", None),
+    ("- a\n- !!python/object/apply:os.system [exit]", 2, "anchors, aliases and tags", None),
+    ("- a\n---\n- b", 3, "second YAML document", None),
+    ("- a\n\t- b", 2, "not valid YAML", "Indent with spaces"),
+    ("labels: [a", 1, "not valid YAML", None),
+    ("- a\n- b\x07", 2, "not valid YAML: control characters", None),
+    ("- a\n- @b", 2, "not valid YAML", "starts with one of"),
+]
+
+
+@pytest.mark.parametrize(("text", "line", "message", "hint"), BROKEN, ids=lambda value: str(value)[:30])
+def test_a_broken_rule_is_one_line_with_its_place(load, tmp_path, text, line, message, hint):
+    with pytest.raises(LabelError) as caught:
+        load(text)
+    error = caught.value
+    assert error.message.startswith(f"{tmp_path / 'my.yaml'}:{line}: ") and message in error.message
+    assert "\n" not in error.message and (not hint or hint in error.hint)
+
+
+def test_the_parser_in_python_finds_the_same(load, monkeypatch):
+    import yaml
+
+    monkeypatch.delattr(yaml, "CSafeLoader", raising=False)
+    for text, line, _, _ in BROKEN:
+        with pytest.raises(LabelError, match=f"my.yaml:{line}: "):
+            load(text)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "has 0 labels"),
+        (b"# nothing\n", "has 0 labels"),
+        (b"background: [a]", "has 0 labels"),
+        (b"- a\n- \xb2\xe2\xca\xd4\n", ":2: the file is not UTF-8"),
+        ("- a".encode("utf-16"), ":1: the file is not UTF-8"),
+        (b"- a\n" * 300_000, "too large"),
+        ("".join(f"- {i:x}g\n" for i in range(20_001)).encode(), "has 20,001 labels"),
+        (b"- " + b"[" * 900_000, "nested"),
+        (b"a: &a [x,x]\nb: &b [*a,*a]\nc: &c [*b,*b]\n", "anchors"),
+    ],
+)
+def test_a_hostile_file_is_refused_quickly(load, content, message):
+    start = time.process_time()
+    with pytest.raises(LabelError, match=re.escape(message)):
+        load(content)
+    assert time.process_time() - start < 5
+
+
+def test_a_file_of_the_largest_size_loads(load):
+    assert len(load("".join(f"action {i}\n" for i in range(20_000)), "my.txt").labels) == 20_000
+
+
+def test_files_that_cannot_be_read_are_label_errors(tmp_path):
+    (tmp_path / "folder.yaml").mkdir()
+    for name, message in [("absent.yaml", "No such file"), ("folder.yaml", "regular file"), ("a.csv", "must end in")]:
+        with pytest.raises(LabelError, match=message):
+            labels.load(tmp_path / name)
+
+
+# Lists
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ("dogs pulling sled,dunking", ["dogs pulling sled", "dunking"]),
+        (' a , "b, c" ', None),
+        ('a, "b, c",  d ', ["a", "b, c", "d"]),
+        ('"say ""hi""",b', ['say "hi"', "b"]),
+        ("don't stop,跑步", ["don't stop", "跑步"]),
+        (["a, b", " c "], ["a, b", "c"]),
+        ("a,,b", None),
+        ("a,A", None),
+        ("", None),
+        ([], None),
+        ('"a', None),
+        ("a\udcff", None),
+    ],
+)
+def test_names_are_one_row_of_csv(given, expected):
+    if expected is None:
+        with pytest.raises(LabelError):
+            labels.from_names(given)
+    else:
+        assert names(labels.from_names(given)) == expected
+
+
+def test_names_go_through_the_template():
+    assert labels.from_names("a,b", template="a video of {}").labels[1].prompts == ("a video of b",)
+    with pytest.raises(LabelError, match="template"):
+        labels.from_names("a", template="{name}")
+
+
+# Combining
+
+
+def test_sets_add_up_in_order_and_equal_labels_merge(load):
+    first, second = load("labels: [a, b]\nbackground: [e, f]"), load("name: two\nlabels: [c, A, e]\nbackground: [f, g]")
+    both = labels.combine([first, second])
+    assert both.name == "my+two" and names(both) == ["a", "b", "c", "e"]
+    assert [x.name for x in both.background] == ["f", "g"]
+    assert labels.combine([first]) is first
+
+
+def test_a_bare_name_takes_the_definition_of_another_set(load):
+    described = load("- name: dunking\n  prompts: [slam dunk]")
+    for order in ([labels.from_names("a,dunking"), described], [described, labels.from_names("dunking,a")]):
+        assert {x.name: x.prompts for x in labels.combine(order).labels} == {"a": ("a",), "dunking": ("slam dunk",)}
+    with pytest.raises(LabelError, match=r"'dunking' is also defined, differently, in .*my.yaml:1"):
+        labels.combine([described, labels.from_names("dunking", template="a {}")])
+    with pytest.raises(LabelError):
+        labels.combine([])
+
+
+# Display, warnings, fingerprint
+
+
+def test_display_falls_back_to_the_name():
+    label_set = LabelSet("x", (Label("run", ("run",), names={"zh": "跑", "zh-TW": "跑步"}), Label("eat", ("eat",))))
+    run, eat = label_set.labels
+    shown = [label_set.display(run, lang) for lang in ("zh", "zh-CN", "zh-TW", "fr", None, "")]
+    assert shown == ["跑", "跑", "跑步", "run", "run", "run"]
+    assert [label_set.display(x, "zh") for x in ("run", eat, "absent")] == ["跑", "eat", "absent"]
+
+
+def test_warnings_name_what_is_probably_not_meant(load):
+    label_set = load("""
+- ApplyEyeMakeup
+- brush_hair
+- 跑步
+- café
+- {name: a, prompts: x y, names: {zh: 甲}}
+- {name: b, prompts: X y}
+""")
+    assert [re.sub(r".*my.yaml:", "", line)[:32] for line in label_set.warnings()] == [
+        "2: prompt 'ApplyEyeMakeup' reads",
+        "3: prompt 'brush_hair' reads as ",
+        "4: prompt '跑步' is not in Latin le",
+        "prompt 'x y' belongs to 2 labels",
+        "5 of 6 labels have no display na",
+    ]
+
+
+def random_set(chance):
+    """A label set as YAML can hold it, with awkward texts."""
+    pieces = [
+        "run",
+        "a: b",
+        "#1",
+        "no",
+        "1.5",
+        "'",
+        '"',
+        "{x}",
+        "跑",
+        "é",
+        "\\",
+        "- ",
+        "a\nb",
+        ",",
+        "%",
+        "@",
+        "\U0001f415",
+    ]
+    count = iter(range(1000))
+
+    def text():
+        return f"{''.join(chance.choices(pieces, k=3)).strip()} {next(count)}"
+
+    def label():
+        prompts = tuple(text() for _ in range(chance.randint(1, 3)))
+        given = (text(), chance.random()) if chance.random() < 0.5 else (None, None)
+        return Label(text(), prompts, *given, {"zh": text()} if chance.random() < 0.5 else {})
+
+    background = tuple(Label(text(), (text(),)) for _ in range(chance.randint(0, 2)))
+    return LabelSet(text(), tuple(label() for _ in range(chance.randint(1, 6))), background)
+
+
+def as_yaml(label_set, **style):
+    import yaml
+
+    def plain(label):
+        given = {key: value for key, value in dataclasses.asdict(label).items() if value and key != "source"}
+        return {**given, "prompts": list(label.prompts)}
+
+    parts = {part: [plain(x) for x in getattr(label_set, part)] for part in ("labels", "background")}
+    return yaml.safe_dump({"name": label_set.name, **parts}, allow_unicode=True, **style)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_what_is_written_is_read_back(load, seed):
+    label_set = random_set(random.Random(seed))
+    block = load(as_yaml(label_set))
+    flow = load("# a comment\n" + as_yaml(label_set, default_flow_style=True, sort_keys=False, width=40), "other.yml")
+    assert block == flow == label_set
+    assert block.fingerprint == flow.fingerprint == label_set.fingerprint
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_the_fingerprint_follows_everything_that_can_change_a_result(seed):
+    label_set = random_set(random.Random(seed))
+    first, *others = label_set.labels
+    changed = [
+        dataclasses.replace(label_set, name="another"),
+        dataclasses.replace(label_set, background=(*label_set.background, Label("new", ("new",)))),
+        dataclasses.replace(label_set, labels=(*label_set.labels, Label("new", ("new",)))),
+        dataclasses.replace(label_set, labels=(Label("new", ("new",)), *label_set.labels)),
+    ]
+    for change in (
+        {"name": "another"},
+        {"prompts": (*first.prompts, "new")},
+        {"prompts": (first.prompts[0] + ".", *first.prompts[1:])},
+        {"parent": "new"},
+        {"threshold": 0.123},
+        {"names": {"zh": "新"}},
+    ):
+        changed.append(dataclasses.replace(label_set, labels=(dataclasses.replace(first, **change), *others)))
+    prints = [x.fingerprint for x in (label_set, *changed)]
+    assert len(set(prints)) == len(prints) and all(re.fullmatch("[0-9a-f]{64}", x) for x in prints)
+    moved = tuple(dataclasses.replace(label, source="elsewhere:1") for label in label_set.labels)
+    assert dataclasses.replace(label_set, labels=moved, about="other").fingerprint == label_set.fingerprint
+
+
+# Built in
+
+
+def test_the_twelve_sets_are_there():
+    assert labels.builtin_names() == sorted((*OWN, *BENCHMARKS))
+    assert {name: len(labels.builtin(name).labels) for name in BENCHMARKS} == BENCHMARKS
+    with pytest.raises(LabelError, match="no built-in label set is called"):
+        labels.builtin("../labelsets/everyday")
+
+
+@pytest.mark.parametrize("name", (*OWN, *BENCHMARKS))
+def test_the_outline_says_what_parsing_finds(name):
+    label_set = labels.builtin(name)
+    assert labels.builtin_outline(name) == (len(label_set.labels), label_set.languages, label_set.about)
+    assert label_set.name == name and f"({len(label_set.labels)} " in label_set.about and not label_set.warnings()
+
+
+@pytest.mark.parametrize("name", OWN)
+def test_our_own_sets_are_complete(name):
+    label_set = labels.builtin(name)
+    known = set(names(label_set))
+    assert 60 <= len(known) <= 150 and len(label_set.background) >= 5
+    for label in label_set.labels:
+        assert 2 <= len(label.prompts) <= 4 and all(" " in prompt for prompt in label.prompts), label
+        assert re.search("[\u4e00-\u9fff]", label.names["zh"]) and (label.parent is None or label.parent in known), (
+            label
+        )
+    assert len({label.names["zh"] for label in label_set.labels}) == len(known)
+
+
+def test_our_own_sets_name_the_classic_examples():
+    sports, driving = labels.builtin("sports"), labels.builtin("driving")
+    prompts = {label.name: " | ".join(label.prompts) for label in (*sports.labels, *driving.labels)}
+    assert "mushing" in prompts["dogs pulling sled"] and "basketball dunk" in prompts["dunking"]
+    assert next(label.parent for label in sports.labels if label.name == "dunking") == "basketball"
+    assert driving.display("car wheel", "zh") == "车轮"
+
+
+def test_all_built_in_sets_combine():
+    together = labels.combine([labels.builtin(name) for name in labels.builtin_names()])
+    assert len(together.labels) > 1500 and next(x for x in together.labels if x.name == "archery").names["zh"]
+
+
+@pytest.mark.parametrize("name", BENCHMARKS)
+def test_readable_names_are_the_benchmark_classes(name, shared):
+    spec = importlib.util.spec_from_file_location("score", shared / "tools" / "score.py")
+    source = Path(spec.origin).read_text().split("p = argparse", 1)[0]  # the script runs when it is imported
+    score = {}
+    exec(compile(source, spec.origin, "exec"), score)
+    original = (shared / "data/labels" / f"{'moments_in_time' if name == 'moments' else name}.txt").read_text()
+    expected = [score["norm"](line.replace("+", " ")) for line in original.splitlines() if line]
+    assert [score["norm"](label) for label in names(labels.builtin(name))] == expected
+
+
+def test_the_largest_set_loads_in_a_moment():
+    labels.builtin("kinetics700")
+
+    def seconds():
+        start = time.process_time()
+        labels.builtin("kinetics700")
+        return time.process_time() - start
+
+    assert min(seconds() for _ in range(3)) < 0.06
