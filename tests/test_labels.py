@@ -260,7 +260,7 @@ def test_warnings_name_what_is_probably_not_meant(load):
     assert [re.sub(r".*my.yaml:", "", line)[:32] for line in label_set.warnings()] == [
         "2: prompt 'ApplyEyeMakeup' reads",
         "3: prompt 'brush_hair' reads as ",
-        "4: prompt '跑步' is not in Latin le",
+        "4: prompt '跑步' is not in Latin l",
         "prompt 'x y' belongs to 2 labels",
         "5 of 6 labels have no display na",
     ]
