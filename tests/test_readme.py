@@ -37,7 +37,9 @@ def desk(tmp_path, bikes):
 def run(desk, command, **environment):
     path = f"{desk / 'bin'}{os.pathsep}{os.environ['PATH']}"
     environment = os.environ | {"PATH": path, "PYTHONPATH": str(README.parent), **environment}
-    return subprocess.run(["bash", "-c", command], cwd=desk, capture_output=True, text=True, env=environment, timeout=180)
+    return subprocess.run(
+        ["bash", "-c", command], cwd=desk, capture_output=True, text=True, env=environment, timeout=180
+    )
 
 
 @pytest.mark.parametrize("command", [command for command in HERE if "needs network" not in command])

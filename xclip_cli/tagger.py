@@ -157,7 +157,7 @@ def _decode_ahead(
     running: dict[Future, str] = {}
     ready: list[tuple[str, Clip | VideoError]] = []
     while True:
-        for path in islice(waiting, pool.workers + batch_size - len(running) - len(ready)):
+        for path in islice(waiting, pool.capacity + batch_size - 1 - len(running) - len(ready)):
             running[pool.submit(path, num_frames, num_clips)] = path
         while running and len(ready) < batch_size:
             done, _ = wait(running, return_when=FIRST_COMPLETED)

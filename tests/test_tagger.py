@@ -1,0 +1,70 @@
+import pytest
+import torch
+
+from xclip_cli import LabelSet, Tagger
+from xclip_cli.errors import LabelError, ModelError, UsageError
+from xclip_cli.labels import Label
+
+
+@pytest.fixture(scope="module")
+def tagger(toy_model):
+    return Tagger(toy_model, top_k=2, workers=1)
+
+
+def test_tagging_gives_the_best_labels_first(tagger, clips):
+    result = tagger.set_labels(["running", "dunking", "a dog"]).tag(clips / "a.mp4")
+    [segment] = result.segments
+    assert result.error is None and len(segment.tags) == 2
+    assert segment.tags[0].score >= segment.tags[1].score > 0
+    assert segment.end_seconds == pytest.approx(1.0)
+
+
+def test_similarity_does_not_depend_on_the_other_labels_but_score_does(tagger, clips):
+    alone = tagger.set_labels("running").tag(clips / "a.mp4").segments[0].tags[0]
+    [*several] = tagger.set_labels("running,dunking").tag(clips / "a.mp4").segments[0].tags
+    same = next(tag for tag in several if tag.label == "running")
+    assert alone.score == 1.0 and same.score < 1.0
+    assert same.similarity == pytest.approx(alone.similarity, abs=1e-6)
+
+
+def test_a_video_that_cannot_be_read_is_a_result(tagger, clips, tmp_path):
+    (tmp_path / "x.mp4").write_bytes(b"nothing")
+    results = list(tagger.set_labels("a,b").tag_many([clips / "a.mp4", tmp_path / "x.mp4", tmp_path / "none.mp4"]))
+    assert sorted((result.video.rpartition("/")[2], result.status) for result in results) == [
+        ("a.mp4", "ok"),
+        ("none.mp4", "error"),
+        ("x.mp4", "error"),
+    ]
+
+
+def test_many_videos_can_show_a_bar(tagger, clips, capsys):
+    assert len(list(tagger.set_labels("a,b").tag_many(sorted(clips.iterdir()), progress=True))) == 3
+    assert "3/3" in capsys.readouterr().err
+
+
+def test_thresholds_of_labels_go_before_the_common_one(toy_model, clips):
+    tagger = Tagger(toy_model, threshold=0.0)
+    never, always = Label("never", ("x",), threshold=1.0), Label("always", ("y",), names={"zh": "总是"})
+    tags = tagger.set_labels(LabelSet("s", (never, always))).tag(clips / "a.mp4").segments[0].tags
+    assert [tag.label for tag in tags] == ["always"]
+    other = Tagger(toy_model, lang="zh")
+    assert "总是" in [tag.label for tag in other.set_labels(tagger.label_set).tag(clips / "a.mp4").segments[0].tags]
+
+
+def test_half_precision_stays_close(toy_model, tagger, clips):
+    exact = tagger.set_labels("a,b").tag(clips / "a.mp4").segments[0].tags
+    rough = Tagger(toy_model, dtype="bfloat16").set_labels("a,b").tag(clips / "a.mp4").segments[0].tags
+    assert {t.label: t.score for t in rough} == pytest.approx({t.label: t.score for t in exact}, abs=0.05)
+
+
+def test_wrong_requests_are_our_errors(toy_model, clips):
+    with pytest.raises(UsageError, match="no labels"):
+        Tagger(toy_model).tag(clips / "a.mp4")
+    with pytest.raises(LabelError):
+        Tagger(toy_model).set_labels("a,,b")
+    with pytest.raises(ModelError, match="not on this machine") as absent:
+        Tagger("xclip-base-patch32")
+    assert "xclip models pull xclip-base-patch32" in absent.value.hint
+    if not torch.cuda.is_available():
+        with pytest.raises(UsageError, match="cuda"):
+            Tagger(toy_model, device="cuda")
