@@ -37,8 +37,8 @@ def toy_config():
 def toy_model(tmp_path_factory, toy_config):
     """The path of a small X-CLIP with random weights, in our own format."""
     import torch
-    from xclip_cli.checkpoint import save
 
+    from xclip_cli.checkpoint import save
     from xclip_cli.model.xclip import Xclip
     from xclip_cli.registry import Preprocessing
 
