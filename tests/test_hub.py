@@ -1,5 +1,7 @@
 import hashlib
 import os
+import subprocess
+import sys
 import time
 from dataclasses import replace
 
@@ -81,9 +83,7 @@ def test_a_repository_without_a_model_says_so(downloads):
 @pytest.fixture
 def downloaded(tmp_path, monkeypatch):
     """X-CLIP B/32 in Hugging Face's cache, as its client lays it out: blobs by checksum, a snapshot of links."""
-    from huggingface_hub import constants
-
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
     home = tmp_path / "models--microsoft--xclip-base-patch32"
     snapshot = home / "snapshots" / "c0ffee"
     for folder in (snapshot, home / "blobs", home / "refs"):
@@ -117,6 +117,26 @@ def test_a_changed_file_is_damaged(downloaded, name):
 def test_a_copied_file_has_no_checksum(downloaded):
     (downloaded / "notes.txt").write_text("mine")
     assert (downloaded / "notes.txt", "no checksum") in list(hub.verify(SPEC))
+
+
+@pytest.mark.parametrize(
+    "variables",
+    [
+        {},
+        {"HF_HOME": "~/models"},
+        {"XDG_CACHE_HOME": "/x"},
+        {"HF_HOME": "/y", "XDG_CACHE_HOME": "/x"},
+        {"HF_HUB_CACHE": "$HOME/z", "HF_HOME": "/y"},
+        {"HUGGINGFACE_HUB_CACHE": "/old"},
+    ],
+    ids=str,
+)
+def test_the_cache_is_where_the_hubs_client_has_it(variables):
+    names = ("HF_HOME", "XDG_CACHE_HOME", "HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE")
+    environment = {key: value for key, value in os.environ.items() if key not in names} | variables
+    program = "from huggingface_hub.constants import HF_HUB_CACHE as a; from xclip_cli.hub import _hub_cache; "
+    program += "assert str(_hub_cache()) == a, (_hub_cache(), a)"
+    subprocess.run([sys.executable, "-c", program], env=environment, check=True)
 
 
 def test_an_absent_model_has_nothing_to_verify(downloaded):

@@ -34,15 +34,21 @@ def first_in(folder: Path, names: Iterable[str]) -> Path | None:
 
 def snapshot(repository: str) -> Path | None:
     """The folder of Hugging Face's cache with this repository's main revision, if it was ever downloaded."""
-    from huggingface_hub.constants import HF_HUB_CACHE
-
-    home = Path(HF_HUB_CACHE) / f"models--{repository.replace('/', '--')}"
+    home = _hub_cache() / f"models--{repository.replace('/', '--')}"
     try:
         commit = (home / "refs" / "main").read_text().strip()
     except OSError:
         return None
     folder = home / "snapshots" / os.path.basename(commit)
     return folder if folder.is_dir() else None
+
+
+def _hub_cache() -> Path:
+    """Where huggingface_hub keeps its files, found without importing it."""
+    get = os.environ.get
+    home = get("HF_HOME", os.path.join(get("XDG_CACHE_HOME", os.path.join("~", ".cache")), "huggingface"))
+    cache = get("HF_HUB_CACHE", get("HUGGINGFACE_HUB_CACHE", os.path.join(home, "hub")))
+    return Path(os.path.expandvars(os.path.expanduser(cache)))
 
 
 def pull(repository: str) -> Path:

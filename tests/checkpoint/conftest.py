@@ -89,9 +89,7 @@ def score():
 @pytest.fixture
 def hub_cache(tmp_path, monkeypatch):
     """An empty cache of Hugging Face; ``place(repository)`` makes a downloaded repository's folder in it."""
-    from huggingface_hub import constants
-
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
 
     def place(repository):
         home = tmp_path / "hub" / f"models--{repository.replace('/', '--')}"

@@ -1,7 +1,3 @@
-import os
-import subprocess
-import sys
-
 import pytest
 from typer.testing import CliRunner
 
@@ -15,9 +11,7 @@ run = CliRunner().invoke
 
 @pytest.fixture(autouse=True)
 def hub_cache(tmp_path, monkeypatch):
-    from huggingface_hub import constants
-
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
 
 
 def test_list_is_tab_separated_in_a_pipe():
@@ -37,22 +31,6 @@ def test_list_is_a_table_on_a_terminal(monkeypatch):
     with console.out.capture() as captured:
         run(app, ["models", "list"], catch_exceptions=False)
     assert "xclip-large-patch14" in captured.get() and "\t" not in captured.get()
-
-
-def test_list_is_quick_and_imports_no_torch():
-    program = (
-        "import sys, time; sys.argv = ['xclip', 'models', 'list']\n"
-        "from xclip_cli.cli.app import main\n"
-        "try: main()\n"
-        "except SystemExit: pass\n"
-        "print(time.process_time(), sorted({'torch', 'cv2', 'open_clip', 'numpy'} & set(sys.modules)), file=sys.stderr)"
-    )
-    results = []
-    for _ in range(3):
-        done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env={**os.environ})
-        results.append(done.stderr.split(maxsplit=1))
-    assert all(modules == "[]\n" for _, modules in results)
-    assert min(float(seconds) for seconds, _ in results) < 0.35
 
 
 def test_show_tells_all_that_is_known():
