@@ -1,11 +1,13 @@
 """Frames through decord (extra ``decord``), which indexes the whole file once and then seeks by frame number.
 
 Whether there is a video, its size and its length are taken from OpenCV's reading of the header, so that both
-readers are asked for the same moments. decord opens no GIF and no file without a length; where it would seek to wrong
-frames it is made to read from the start, which is slow and right.
+readers are asked for the same moments. Where decord would seek to wrong frames it is made to read from the start, which
+is slow and right. It opens no GIF and no file without a length, loses the start of MPEG transport streams, and may give
+the frame before where one of the last three frames of a file is asked for.
 """
 
 from contextlib import closing
+from pathlib import Path
 
 import cv2
 import decord
@@ -15,6 +17,10 @@ from xclip_cli.errors import VideoError
 from xclip_cli.video.opencv_reader import OpenCvVideo, StillImage
 from xclip_cli.video.reader import TOLERANCE_SECONDS, Frames, Video
 from xclip_cli.video.source import check_size, is_still_image, safe_name, shown
+
+_OTHER_READER = "try --reader opencv"
+_MP4_BOXES = (b"ftyp", b"moov", b"mdat", b"free", b"wide", b"skip")
+_TS_PACKET_BYTES = 188
 
 
 class DecordReader:
@@ -32,12 +38,13 @@ class DecordVideo:
             self.info = header.info
         self._path = path
         self._threads = threads
+        indexed = _has_index(path)
         self._open()
         stamps = self._frames.get_frame_timestamp(np.arange(len(self._frames)))[:, 0].astype(np.float64)
         # decord gives nonsense for frames without a time stamp (AVI, MPEG-PS), and then also seeks to wrong frames.
         stamped = stamps[0] >= 0 and (np.diff(stamps) > 0).all()
         self._stamps = stamps - stamps[0] if stamped else np.arange(len(stamps)) / self.info.fps
-        self._seekable = stamped and not _has_open_groups(path)
+        self._seekable = stamped and indexed and not _has_open_groups(path)
         self._tried = self._decoded = -1
 
     def _open(self) -> None:
@@ -45,7 +52,7 @@ class DecordVideo:
             with safe_name(self._path) as name:
                 self._frames = decord.VideoReader(name, num_threads=self._threads)
         except (decord.DECORDError, RuntimeError) as error:
-            raise VideoError(f"{shown(self._path)} cannot be opened by decord", "try --reader opencv") from error
+            raise VideoError(f"{shown(self._path)} cannot be opened by decord", _OTHER_READER) from error
         if not len(self._frames):
             raise VideoError(f"{shown(self._path)} has no frame that can be decoded")
         self._next = 0
@@ -94,12 +101,21 @@ class DecordVideo:
         good = self._decoded if self._decoded < self._tried else -1
         keep = good + 1 + (self._tried - good - 1) // 2
         if keep < 1:
-            raise VideoError(f"{shown(self._path)} has no frame that decord can decode", "try --reader opencv")
+            raise VideoError(f"{shown(self._path)} has no frame that decord can decode", _OTHER_READER)
         self._stamps = self._stamps[:keep]
         self._open()
 
     def close(self) -> None:
         del self._frames
+
+
+def _has_index(path: str) -> bool:
+    """Whether this is MP4, Matroska or AVI, in which decord seeks exactly. VideoError for a transport stream."""
+    with Path(path).open("rb") as file:
+        head = file.read(_TS_PACKET_BYTES + 5)
+    if any(head[at : at + 1] == head[at + _TS_PACKET_BYTES + at :][:1] == b"G" for at in (0, 4)):
+        raise VideoError(f"{shown(path)} is an MPEG transport stream; decord loses its first frames", _OTHER_READER)
+    return head[4:8] in _MP4_BOXES or head[:4] in (b"\x1a\x45\xdf\xa3", b"RIFF")
 
 
 def _has_open_groups(path: str) -> bool:

@@ -24,6 +24,7 @@ from xclip_cli.video.reader import Clip, Reader, VideoInfo, check_reader, open_r
 from xclip_cli.video.source import shown
 
 _START_SECONDS = 60.0
+_PATIENCE_SECONDS = 0.5
 _MAX_THREADS = 4
 _PACKAGE_PARENT = Path(__file__).resolve().parents[2]
 
@@ -51,9 +52,11 @@ class DecodePool:
         self._timeout = timeout_seconds
         self._jobs: queue.SimpleQueue[tuple[Future[Clip], dict] | None] = queue.SimpleQueue()
         self._closed = threading.Event()
+        self._lock = threading.Lock()  # no video is queued once the pool is closed
         self._workers = [_Worker(self._command, self._closed) for _ in range(workers)]
-        for worker in self._workers:
-            threading.Thread(target=self._serve, args=(worker,), daemon=True).start()
+        self._threads = [threading.Thread(target=self._serve, args=(w,), daemon=True) for w in self._workers]
+        for thread in self._threads:
+            thread.start()
 
     def submit(
         self,
@@ -64,8 +67,6 @@ class DecodePool:
         stop_seconds: float | None = None,
     ) -> Future[Clip]:
         """The future clip, as ``read_clip`` gives it; its result raises VideoError. Videos are begun in order."""
-        if self._closed.is_set():
-            raise RuntimeError("the pool is closed")
         request = {
             "path": os.path.abspath(os.fspath(path)),
             "num_frames": num_frames,
@@ -74,15 +75,22 @@ class DecodePool:
             "stop_seconds": stop_seconds,
         }
         future: Future[Clip] = Future()
-        self._jobs.put((future, request))
+        with self._lock:
+            if self._closed.is_set():
+                raise RuntimeError("the pool is closed")
+            self._jobs.put((future, request))
         return future
 
     def close(self) -> None:
         """Kill the workers at once. Clips not yet decoded raise CancelledError."""
-        self._closed.set()
+        with self._lock:
+            self._closed.set()
         for worker in self._workers:
             worker.kill()
             self._jobs.put(None)
+        for thread in self._threads:
+            if thread is not threading.current_thread():
+                thread.join(_PATIENCE_SECONDS)
 
     def __enter__(self) -> "DecodePool":
         return self
@@ -102,6 +110,7 @@ class DecodePool:
             except BaseException as error:  # the thread must outlive whatever a video brings about
                 future.set_exception(CancelledError() if self._closed.is_set() else error)
             del future, job  # this thread waits for the next video and must not hold the last one's frames
+        worker.dispose()
 
 
 class _Worker:
@@ -121,18 +130,21 @@ class _Worker:
                 process.stdin.write(json.dumps(request).encode() + b"\n")
                 process.stdin.flush()
                 return _receive(process.stdout)
-            except (EOFError, OSError) as error:
+            except VideoError:
+                raise
+            except Exception as error:  # its pipe broke, or its answer does not fit into memory
                 self.kill()
                 if late.is_set():
-                    raise VideoError(
-                        f"{name} was not decoded within {timeout_seconds:g} s", "allow more with --decode-timeout"
-                    ) from error
-                raise VideoError(f"{name} crashed the decoder ({_how_it_ended(process)})") from error
+                    reason, hint = f"was not decoded within {timeout_seconds:g} s", "allow more with --decode-timeout"
+                else:
+                    reason, hint = f"crashed the decoder ({_how_it_ended(process)})", None
+                raise VideoError(f"{name} {reason}", hint) from error
 
     def _running(self) -> subprocess.Popen[bytes]:
         """The process, ready for a video: its imports are done, so that they do not count against the time-out."""
         if self._process is not None and self._process.poll() is None:
             return self._process
+        self.dispose()
         with self._lock:
             if self._closed.is_set():
                 raise CancelledError
@@ -142,7 +154,8 @@ class _Worker:
                 _receive(self._process.stdout)
             except EOFError as error:
                 self.kill()
-                raise VideoError(f"the decoder process does not start ({_how_it_ended(self._process)})") from error
+                reason = _how_it_ended(self._process)
+                raise VideoError(f"the decoder process does not start ({reason})", "XCLIP_DEBUG=1 shows why") from error
         return self._process
 
     @contextlib.contextmanager
@@ -156,6 +169,15 @@ class _Worker:
             yield late
         finally:
             timer.cancel()
+            timer.join()  # it must not kill the process over the next video
+
+    def dispose(self) -> None:
+        """Kill the process and close its pipes; only the thread that reads them may."""
+        self.kill()
+        if self._process is not None:
+            for pipe in (self._process.stdin, self._process.stdout):
+                with contextlib.suppress(OSError):
+                    pipe.close()
 
     def kill(self) -> None:
         with self._lock:
@@ -167,7 +189,8 @@ class _Worker:
                     os.killpg(process.pid, signal.SIGKILL)
             else:
                 process.kill()
-            process.wait()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(_PATIENCE_SECONDS)
 
 
 def _start(command: Sequence[str]) -> subprocess.Popen[bytes]:
@@ -208,8 +231,8 @@ def _receive(stream) -> Clip | None:
 
 
 def _how_it_ended(process: subprocess.Popen[bytes]) -> str:
-    code = process.wait()
-    if code >= 0:
+    code = process.poll()
+    if code is None or code >= 0:
         return f"exit code {code}"
     with contextlib.suppress(ValueError):
         return signal.Signals(-code).name
