@@ -5,7 +5,7 @@ import json
 import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -118,7 +118,7 @@ def _open_registered(spec: ModelSpec) -> Checkpoint:
     if path is None:
         raise absent(spec.name)
     if spec.source.startswith("hf:"):
-        return _open_folder(path.parent, spec.name, spec.preprocessing)
+        return _open_folder(path.parent, spec.name, spec)
     return _open_file(path, spec.name)
 
 
@@ -147,7 +147,7 @@ def _open_ours(path: Path, about: Mapping, name: str | None) -> Checkpoint:
     )
 
 
-def _open_folder(folder: Path, name: str | None = None, preprocessing: Preprocessing | None = None) -> Checkpoint:
+def _open_folder(folder: Path, name: str | None = None, spec: ModelSpec | None = None) -> Checkpoint:
     path = hub.first_in(folder, hub.WEIGHT_FILES)
     if path is None:
         raise ModelError(f"{folder} has no weights: none of {', '.join(hub.WEIGHT_FILES)} is in it")
@@ -158,7 +158,10 @@ def _open_folder(folder: Path, name: str | None = None, preprocessing: Preproces
         raise ModelError(f"{folder} has no config.json, which says what network its weights are")
     with _understanding(folder / "config.json") as settings_path:
         config = _config_from_hugging_face(json.loads(settings_path.read_text("utf-8")), settings_path)
-    preprocessing = preprocessing or _preprocessing_of(folder, config.vision.image_size)
+    if spec:  # trained with heads of 64 everywhere, which the converted config.json need not say
+        config, preprocessing = replace(config, mit_heads=None, prompt_heads=None), spec.preprocessing
+    else:
+        preprocessing = _preprocessing_of(folder, config.vision.image_size)
 
     def read(wanted: Callable[[str], bool]) -> dict[str, Tensor]:
         if path.suffix == ".safetensors":

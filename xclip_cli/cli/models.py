@@ -1,10 +1,8 @@
 """`xclip models`: which models there are, and which of them are on this machine."""
 
-from collections.abc import Sequence
 from typing import Annotated
 
 import typer
-from rich.table import Table
 
 from xclip_cli import hub
 from xclip_cli.cli import console
@@ -20,7 +18,7 @@ Name = Annotated[str, typer.Argument(metavar="NAME", help="A model's name, as `x
 def list_models() -> None:
     """The models that have a name: size, frames, accuracy, licence, and whether they are on this machine."""
     heads = ("name", "on disk", "MB", "frames", "top-1 accuracy", "licence")
-    print_rows(heads, [_row(spec) for spec in MODELS.values()])
+    console.print_rows(heads, [_row(spec) for spec in MODELS.values()])
 
 
 @app.command()
@@ -42,7 +40,7 @@ def show(name: Name) -> None:
         "sha256": spec.sha256 or "-",
     }
     facts |= {f"architecture.{key}": value for key, value in (spec.architecture or {}).items()}
-    print_rows(("fact", "value"), [(key, str(value)) for key, value in facts.items()])
+    console.print_rows(("fact", "value"), [(key, str(value)) for key, value in facts.items()])
 
 
 @app.command()
@@ -70,25 +68,12 @@ def verify(
     rows = [(spec.name, path.name, verdict) for spec in specs for path, verdict in hub.verify(spec)]
     if name and not rows:
         raise ModelError(f"model {name!r} is not on this machine", f"get it with: xclip models pull {name}")
-    print_rows(("name", "file", "checksum"), rows)
+    console.print_rows(("name", "file", "checksum"), rows)
     if damaged := [row for row in rows if row[2] == "damaged"]:
         raise ModelError(
             f"{len(damaged)} damaged file(s), the first is {damaged[0][1]} of {damaged[0][0]}",
             "delete it and pull the model again",
         )
-
-
-def print_rows(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """A table for a terminal, tab-separated lines for a program."""
-    if not console.stdout_is_terminal():
-        for row in (heads, *rows):
-            typer.echo("\t".join(row))
-        return
-    table = Table(*heads, box=None, pad_edge=False)
-    table.columns[0].no_wrap = True
-    for row in rows:
-        table.add_row(*row)
-    console.out.print(table)
 
 
 def _row(spec: ModelSpec) -> tuple[str, ...]:
