@@ -24,6 +24,16 @@ def default_format(output: str | None) -> str:
     return "table" if output is None and console.stdout_is_terminal() else "csv"
 
 
+def announce(job: Batch) -> None:
+    """Says on stderr what is about to run."""
+    settings, labels = job.settings, job.label_set
+    console.err.print(
+        f"{len(job.videos)} videos, {len(labels.labels)} labels of {labels.name}, model {settings.model} on "
+        f"{settings.device} in {settings.dtype}, {settings.num_clips} x {settings.num_crops} views, {settings.reader}",
+        markup=False,
+    )
+
+
 def watch(
     job: Batch, results: Iterable[VideoResult], strict: bool, quiet: bool, verbose: bool
 ) -> Iterator[VideoResult]:

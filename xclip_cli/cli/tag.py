@@ -55,6 +55,8 @@ def tag(
         batch.check_output(target, sources, overwrite)
     videos = batch.find_videos(sources, recursive)
     job = batch.Batch(videos, options.choose_labels(labels, labels_file, labelset, model), settings)
+    if verbose:
+        report.announce(job)
     with ExitStack() as stack:
         journal = stack.enter_context(Journal(target)) if target else None
         shown = report.watch(job, job.run(journal, fresh=overwrite), strict, quiet, verbose)
