@@ -166,6 +166,18 @@ def test_a_cut_tail_is_left_out_with_a_warning(reader, tmp_path, numbered):
     np.testing.assert_allclose(np.array(numbers) / FPS, clip.times_seconds, atol=0.0011)
 
 
+def test_what_follows_damage_is_read(tmp_path, numbered):
+    content = bytearray(numbered("groups.mp4", NUM_FRAMES, *X264, "-g", "12", "-movflags", "faststart").read_bytes())
+    start = content.index(b"mdat")
+    third = (len(content) - start) // 3
+    content[start + third : start + 2 * third] = bytes(third)
+    (tmp_path / "hole.mp4").write_bytes(content)
+    clip = read_clip(open_reader("opencv"), str(tmp_path / "hole.mp4"), 10)
+    numbers = [number_in(frame) for frame in clip.frames]
+    assert numbers[:3] == [7, 22, 37] and numbers[-2:] == [127, 142]
+    assert clip.warnings == ("some frames are damaged and were left out",)
+
+
 @pytest.mark.parametrize("path", packaged_clips() + shared_clips(), ids=lambda path: path.name[:24])
 def test_readers_agree_on_real_clips(both_readers, path):
     assert_alike(*(read_clip(reader, str(path), 4, stop_seconds=1.5) for reader in both_readers))

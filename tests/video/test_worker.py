@@ -27,6 +27,7 @@ from xclip_cli.video.worker import serve
 class Video:
     info = VideoInfo(4, 3, 10.0, 100, 10.0)
     end_seconds = None
+    damaged = False
     def frames_at(self, times):
         return Frames(np.full((len(times), 3, 4, 3), 7, np.uint8), times)
     def close(self):

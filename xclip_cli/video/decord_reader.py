@@ -33,6 +33,8 @@ class DecordReader:
 
 
 class DecordVideo:
+    damaged = False  # decord does not say
+
     def __init__(self, path: str, threads: int = 1):
         with closing(OpenCvVideo(path, threads)) as header:
             self.info = header.info

@@ -10,8 +10,11 @@ from xclip_cli.errors import VideoError
 from xclip_cli.video.reader import TOLERANCE_SECONDS, Frames, Video, VideoInfo
 from xclip_cli.video.source import check_size, is_still_image, safe_name, shown
 
-# Reading on decodes every frame between; seeking decodes from the key frame before, 250 frames away at worst by habit.
-_SEEK_SECONDS = 8.0
+# Reading on decodes every frame between; seeking, every frame from the key frame before, some ten seconds away at worst
+# by habit. Below this distance seeking may cost several times as much; above, it soon saves as much.
+_SEEK_SECONDS = 4.0
+# OpenCV fails once for each damaged packet; so many in a row are taken for the end of the video.
+_MAX_FAILURES = 500
 
 
 class OpenCvReader:
@@ -38,6 +41,7 @@ class StillImage:
         self._image = cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
         self.info = VideoInfo(image.shape[1], image.shape[0], 0.0, 1, 0.0)
         self.end_seconds = 0.0
+        self.damaged = False
 
     def frames_at(self, times_seconds: np.ndarray) -> Frames:
         check_size(self._path, self.info.width, self.info.height, len(times_seconds))
@@ -62,6 +66,7 @@ class OpenCvVideo:
         self._fps = fps if 0 < fps <= 1000 else 25.0
         self._reach = 1.5 / self._fps
         self.end_seconds: float | None = None
+        self.damaged = False
         self._last_time = math.inf
         self._seekable = 1 < count < 1e9
         self.info = self._header(int(count) if 1 <= count < 1e9 else None)
@@ -124,7 +129,9 @@ class OpenCvVideo:
         self._shown_time = self._time
         self._image = self._retrieve() if convert else None
         self._passed += 1
-        if self._capture.grab():
+        failures = next((count for count in range(_MAX_FAILURES) if self._capture.grab()), None)
+        if failures is not None:
+            self.damaged = self.damaged or failures > 0
             stamp = self._stamp()
             # Some containers leave frames without a time stamp.
             self._time = stamp if stamp > self._shown_time else self._shown_time + 1 / self._fps

@@ -49,10 +49,14 @@ class Frames(NamedTuple):
 
 
 class Video(Protocol):
-    """An opened video. ``end_seconds`` is where the last frame that decodes ends; None until that is known."""
+    """An opened video. ``end_seconds`` is where the last frame that decodes ends; None until that is known.
+
+    ``damaged`` says that something was passed over on the way to the frames.
+    """
 
     info: VideoInfo
     end_seconds: float | None
+    damaged: bool
 
     def frames_at(self, times_seconds: np.ndarray) -> Frames:
         """The frame on display at each time: the last one whose time stamp is not later. VideoError if none decodes."""
@@ -101,16 +105,21 @@ def read_clip(
         start, stop = _interval(path, video.info.duration_seconds, start_seconds, stop_seconds)
         times = clip_times(start, stop, num_frames, num_clips).ravel()
         frames = video.frames_at(times)
+        warnings = []
         end = video.end_seconds
-        if end is None or times.max() < end or video.info.duration_seconds == 0:
-            return Clip(*frames, video.info)
-        if start >= end:
-            raise VideoError(
-                f"{shown(path)} cannot be decoded from {start:.3f} s on; its last frame ends at {end:.3f} s"
-            )
-        frames = video.frames_at(clip_times(start, end, num_frames, num_clips).ravel())
-        lost = f"nothing decodes after {end:.3f} s of {video.info.duration_seconds:.3f} s; sampled up to there"
-        return Clip(*frames, video.info, (lost,) if stop - end > _UNREMARKABLE_TAIL_SECONDS else ())
+        if end is not None and times.max() >= end and video.info.duration_seconds > 0:
+            if start >= end:
+                raise VideoError(
+                    f"{shown(path)} does not decode from {start:.3f} s on; its picture ends at {end:.3f} s"
+                )
+            del frames  # they may be large
+            frames = video.frames_at(clip_times(start, end, num_frames, num_clips).ravel())
+            if stop - end > _UNREMARKABLE_TAIL_SECONDS:
+                whole = video.info.duration_seconds
+                warnings.append(f"nothing decodes after {end:.3f} s of {whole:.3f} s; sampled up to there")
+        if video.damaged:
+            warnings.append("some frames are damaged and were left out")
+        return Clip(*frames, video.info, tuple(warnings))
 
 
 def _interval(path: str, duration: float, start: float | None, stop: float | None) -> tuple[float, float]:
