@@ -14,8 +14,8 @@ def preprocess(frames: np.ndarray, spec: Preprocessing, num_crops: int = 1) -> t
 
     ``frames`` is uint8 (T, H, W, 3) RGB, of any size. One crop follows ``spec.mode``; three crops (paper section 4.1)
     take the short side to S and cut left, centre and right squares, or top, centre and bottom ones of a tall frame.
-    Resizing filters as Pillow does (antialiased) and rounds sizes as torchvision does. Raises ValueError for other
-    numbers of crops.
+    Resizing filters as Pillow does (antialiased) and rounds sizes as torchvision does; an odd margin leaves its pixel
+    right and below, as in X-CLIP's own loader. Raises ValueError for other numbers of crops.
     """
     if num_crops not in (1, 3):
         raise ValueError(f"num_crops is {num_crops}: it must be 1 or 3")
@@ -50,7 +50,7 @@ def _resize(pixels: torch.Tensor, height: int, width: int, interpolation: str) -
 
 
 def _centre(pixels: torch.Tensor, size: int) -> torch.Tensor:
-    top, left = (round((length - size) / 2) for length in pixels.shape[-2:])
+    top, left = ((length - size) // 2 for length in pixels.shape[-2:])
     return pixels[..., top : top + size, left : left + size]
 
 

