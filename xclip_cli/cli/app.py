@@ -1,5 +1,6 @@
 """The `xclip` program: registers the commands and turns errors into one line and an exit code."""
 
+import os
 import sys
 from typing import Annotated
 
@@ -43,6 +44,8 @@ def _root(
 
 def main() -> None:
     """Runs the program. Exit codes: 0 done, 1 run-time failure or some videos failed, 2 usage, 130 Ctrl-C."""
+    # Torch's threads share the cores with the decoders: spinning while they wait costs more than twice the time.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         app()
     except XclipError as error:
