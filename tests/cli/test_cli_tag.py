@@ -188,6 +188,23 @@ def test_a_closed_pipe_is_no_error(toy_model, clips):
     assert done.stdout.startswith(b"video,") and done.stderr == b""
 
 
+def test_on_a_terminal_the_bar_leaves_data_alone(toy_model, clips):
+    pty = pytest.importorskip("pty")
+    master, terminal = pty.openpty()
+    command = [sys.executable, "-m", "xclip_cli", "tag", clips, "--model", toy_model, *LABELS]
+    environment = os.environ | {"TERM": "xterm"}
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=terminal, env=environment, timeout=120)
+    os.close(terminal)
+    shown = os.read(master, 65536)
+    assert len(table(done.stdout)) == 9
+    assert b"tagging" in shown and b"running" not in shown
+
+    with subprocess.Popen(command, stdout=(terminal := pty.openpty())[1], stderr=terminal[1], env=environment) as run:
+        assert run.wait(timeout=120) == 0
+    shown = os.read(terminal[0], 65536).decode()
+    assert shown.count("running") == 3 and "\u2588" in shown and "tagging" not in shown
+
+
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
 def test_a_full_disk_on_standard_output_is_a_clear_error(toy_model, clips):
     command = f"{sys.executable} -m xclip_cli tag {clips} --model {toy_model} -l a,b > /dev/full"

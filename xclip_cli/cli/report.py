@@ -35,10 +35,10 @@ def announce(job: Batch) -> None:
 
 
 def watch(
-    job: Batch, results: Iterable[VideoResult], strict: bool, quiet: bool, verbose: bool
+    job: Batch, results: Iterable[VideoResult], bar: bool, strict: bool, quiet: bool, verbose: bool
 ) -> Iterator[VideoResult]:
-    """Passes results on, with a progress bar, warnings and failures on stderr. Raises VideoError if `strict`."""
-    hidden = quiet or len(job.videos) < 2 or not console.err.is_terminal
+    """Passes results on, with warnings, failures and, if `bar`, progress on stderr. Raises VideoError if `strict`."""
+    hidden = not bar or quiet or len(job.videos) < 2 or not console.err.is_terminal
     columns = (
         TextColumn("tagging"),
         BarColumn(),
@@ -46,7 +46,8 @@ def watch(
         TextColumn("{task.fields[rate]} [red]{task.fields[failures]}"),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=console.err, disable=hidden, transient=True) as progress:
+    # stdout is for data: a bar must not take it over
+    with Progress(*columns, console=console.err, disable=hidden, transient=True, redirect_stdout=False) as progress:
         progress.add_task("", total=len(job.videos), rate="", failures="")
         try:
             for result in results:

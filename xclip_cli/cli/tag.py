@@ -7,7 +7,7 @@ from pathlib import Path
 import typer
 
 from xclip_cli import batch, outputs
-from xclip_cli.cli import options, report
+from xclip_cli.cli import console, options, report
 from xclip_cli.errors import UsageError
 from xclip_cli.journal import Journal
 from xclip_cli.settings import TagSettings
@@ -59,7 +59,8 @@ def tag(
         report.announce(job)
     with ExitStack() as stack:
         journal = stack.enter_context(Journal(target)) if target else None
-        shown = report.watch(job, job.run(journal, fresh=overwrite), strict, quiet, verbose)
+        bar = target is not None or not console.stdout_is_terminal()  # results on the terminal are progress enough
+        shown = report.watch(job, job.run(journal, fresh=overwrite), bar, strict, quiet, verbose)
         if target:
             for _ in shown:
                 pass

@@ -8,10 +8,10 @@ from typing import NamedTuple, Protocol
 import numpy as np
 
 from xclip_cli.errors import MissingExtraError, UsageError, VideoError
+from xclip_cli.settings import READERS
 from xclip_cli.video.sampling import clip_times
 from xclip_cli.video.source import shown
 
-READERS = ("opencv", "decord")
 # Time stamps are rounded to a clock that may tick in milliseconds.
 TOLERANCE_SECONDS = 0.0005
 _UNREMARKABLE_TAIL_SECONDS = 0.25
