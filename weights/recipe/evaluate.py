@@ -102,12 +102,13 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("work", type=Path)
     parser.add_argument("--text", default="text.pt")
-    parser.add_argument("--video", default="video.pt")
+    parser.add_argument("--video", nargs="+", default=["video.pt"], help="several are averaged, weight by weight")
     args = parser.parse_args()
     tower = new_tower()
     tower.load_state_dict(torch.load(args.work / args.text))
     model = Xclip(config(), text=False).eval()
-    model.load_state_dict(torch.load(args.work / args.video))
+    runs = [torch.load(args.work / name) for name in args.video]
+    model.load_state_dict({name: sum(run[name] for run in runs) / len(runs) for name in runs[0]})
     rows, maps = photos(args.data), np.load(args.work / "maps0.npy", mmap_mode="r")
     for task, (picked, names) in tasks(rows).items():
         stills, text = Stills(model, maps, picked), embed(tower.eval(), names)

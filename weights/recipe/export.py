@@ -19,13 +19,14 @@ def main() -> None:
     parser.add_argument("work", type=Path)
     parser.add_argument("out", type=Path)
     parser.add_argument("--text", default="text.pt")
-    parser.add_argument("--video", default="video.pt")
+    parser.add_argument("--video", nargs="+", default=["video.pt"], help="several are averaged, weight by weight")
     parser.add_argument("--scale", type=float, required=True, help="the temperature that evaluate.py found")
     args = parser.parse_args()
     model = Xclip(config())
     model.text = new_tower()
     model.text.load_state_dict(torch.load(args.work / args.text))
-    state = torch.load(args.work / args.video)
+    runs = [torch.load(args.work / name) for name in args.video]
+    state = {name: sum(run[name] for run in runs) / len(runs) for name in runs[0]}
     state |= {f"text.{name}": value for name, value in model.text.state_dict().items()}
     state["logit_scale"] = torch.tensor(math.log(args.scale))
     model.load_state_dict(state)

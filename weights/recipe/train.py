@@ -9,6 +9,7 @@ import argparse
 import math
 import random
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -45,12 +46,26 @@ def config() -> XclipConfig:
     )
 
 
+@dataclass(frozen=True)
+class Favour:
+    """What counts how much: class names, captions, how often a captioned photo is drawn, label smoothing."""
+
+    names: float
+    captions: float
+    captioned: float
+    smoothing: float
+
+
+FAVOURS = {"names": Favour(1.0, 0.5, 4.0, 0.1), "captions": Favour(0.6, 1.0, 8.0, 0.2)}
+
+
 class Material:
     """Cached maps, the texts that go with them, and who may be learned from."""
 
-    def __init__(self, data: Path, work: Path, tower: TextTower, hold_out: bool):
+    def __init__(self, data: Path, work: Path, tower: TextTower, hold_out: bool, favour: Favour, views: int):
+        self.favour = favour
         self.rows = photos(data)
-        self.maps = [np.load(path, mmap_mode="r") for path in sorted(work.glob("maps*.npy"))]
+        self.maps = [np.load(path, mmap_mode="r") for path in sorted(work.glob("maps*.npy"))[:views]]
         names = sorted({r.label for r in self.rows if r.label})
         held = held_out(self.rows) if hold_out else set()
         self.train = [i for i, r in enumerate(self.rows) if r.split == "train" and r.label not in held]
@@ -62,7 +77,10 @@ class Material:
         self.captions = embed(tower, captions)
         self.labels = [embed(tower, [p.format(n) for n in self.names]) for p in PROMPTS]
         self.imagenet = [embed(tower, [p.format(n) for n in open_clip.IMAGENET_CLASSNAMES]) for p in PROMPTS]
-        self.weights = torch.tensor([_weight(self.rows[i].source) for i in self.train])
+        self.weights = torch.tensor([self._weight(self.rows[i].source) for i in self.train])
+
+    def _weight(self, source: str) -> float:
+        return {"flickr8k": self.favour.captioned, "exercises": 0.5}.get(source, 1.0)
 
     def draw(self, count: int) -> list[int]:
         """Row numbers, captioned photos oftener and exercises less often than they stand in the table."""
@@ -93,10 +111,6 @@ class Material:
 def held_out(rows) -> set[str]:
     """The class names that the zero-shot protocol never shows."""
     return set(sorted({r.label for r in rows if r.source == "sports100"})[::HELD_OUT_EVERY])
-
-
-def _weight(source: str) -> float:
-    return {"flickr8k": 8.0, "exercises": 0.5}.get(source, 1.0)
 
 
 class Student:
@@ -165,8 +179,9 @@ def learn_pictures(model: Xclip, student: Student, material: Material, classifie
         with sdpa_kernel(SDPBackend.MATH), torch.autocast("cpu", torch.bfloat16):
             frames, _ = student.encode(torch.cat([pooled, mixed]).unsqueeze(1), patches.unsqueeze(1), kept, NOISE)
         plain, mixed = F.normalize(frames[:, 0].float(), dim=-1).chunk(2)
-        prompt = random.randrange(len(PROMPTS))
-        named = 0.6 * name_loss(plain, material, rows, prompt) + caption_loss(plain, material, rows)
+        prompt, favour = random.randrange(len(PROMPTS)), material.favour
+        named = favour.names * name_loss(plain, material, rows, prompt)
+        named = named + favour.captions * caption_loss(plain, material, rows)
         loss = named + 2 * F.cross_entropy(SCALE * mixed @ material.imagenet[prompt].T, opinion)
         optimiser.zero_grad()
         loss.backward()
@@ -187,7 +202,7 @@ def name_loss(features: Tensor, material: Material, rows: list[int], prompt: int
     target = material.target[rows]
     named = target >= 0
     logits = SCALE * features[named] @ material.labels[prompt].T
-    return F.cross_entropy(logits, target[named], label_smoothing=0.2)
+    return F.cross_entropy(logits, target[named], label_smoothing=material.favour.smoothing)
 
 
 def caption_loss(features: Tensor, material: Material, rows: list[int]) -> Tensor:
@@ -243,9 +258,11 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("work", type=Path)
     parser.add_argument("trunk", type=Path, help="efficientnet-lite2-*.pth")
-    parser.add_argument("--steps", type=int, default=240)
+    parser.add_argument("--steps", type=int, default=300)
     parser.add_argument("--clip-steps", type=int, default=100)
     parser.add_argument("--hold-out", action="store_true", help="learn without the 20 zero-shot classes")
+    parser.add_argument("--favour", choices=FAVOURS, default="captions")
+    parser.add_argument("--views", type=int, help="use only the first views")
     parser.add_argument("--name", default="video")
     parser.add_argument("--text", default="text.pt")
     args = parser.parse_args()
@@ -253,7 +270,7 @@ def main() -> None:
     torch.manual_seed(0)
     tower = new_tower()
     tower.load_state_dict(torch.load(args.work / args.text))
-    material = Material(args.data, args.work, tower.eval(), args.hold_out)
+    material = Material(args.data, args.work, tower.eval(), args.hold_out, FAVOURS[args.favour], args.views)
     published = torch.load(args.trunk, weights_only=True)
     model = Xclip(config(), text=False)
     model.visual.stem.trunk.load_state_dict(trunk_state_from_pretrained(published))
