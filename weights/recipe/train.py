@@ -2,7 +2,7 @@
 
 The trunk and the text tower stay as they are. Pictures are pulled to the text features of their class names and
 captions, and to what the pretrained ImageNet classifier says of them (its 1,000 class names are texts as well), so
-that what the trunk knew is not lost. Resumable by stage: a finished stage's file is used as it is.
+that what the trunk knew is not lost. If NAME-pictures.pt exists, the first stage is not done again.
 """
 
 import argparse
@@ -278,8 +278,12 @@ def main() -> None:
     start_from_imagenet(model, published["_fc.weight"], material.imagenet[0], pooled)
     student = Student(model, pooled.std(0))
     classifier = (published["_fc.weight"], published["_fc.bias"])
-    learn_pictures(model, student, material, classifier, args.steps, 1e-3)
-    torch.save(model.state_dict(), args.work / f"{args.name}-pictures.pt")
+    pictures = args.work / f"{args.name}-pictures.pt"
+    if pictures.exists():
+        model.load_state_dict(torch.load(pictures))
+    else:
+        learn_pictures(model, student, material, classifier, args.steps, 1e-3)
+        torch.save(model.state_dict(), pictures)
     learn_clips(model, student, material, args.clip_steps, 3e-4)
     torch.save(model.state_dict(), args.work / f"{args.name}.pt")
 
