@@ -1,5 +1,7 @@
 """Every command of the README runs."""
 
+import csv
+import io
 import os
 import re
 import shutil
@@ -63,6 +65,7 @@ def test_the_python_example_runs(desk):
 
 
 def test_the_shown_output_is_what_the_first_command_prints(desk):
-    shown = [line.split() for line in blocks("text")[0].splitlines()[1:] if "█" in line or "░" in line]
-    printed = run(desk, HERE[0]).stdout.splitlines()[1:]
-    assert [line[0] for line in shown] == [line.split(",")[4].split()[0] for line in printed]
+    shown = [line for line in blocks("text")[0].splitlines() if "░" in line]
+    printed = list(csv.DictReader(io.StringIO(run(desk, HERE[0]).stdout)))
+    assert [row["label"] for row in printed] == [re.split("  +", line.strip())[0] for line in shown]
+    assert [float(row["score"]) for row in printed] == pytest.approx([float(s.split()[-1]) for s in shown], abs=0.005)

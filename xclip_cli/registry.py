@@ -118,12 +118,12 @@ _MINI = ModelSpec(
     source="bundled:mini.safetensors",
     architecture=None,
     num_frames=8,
-    preprocessing=Preprocessing(resize=224, crop=224),
-    licence="MIT and Apache-2.0",
-    accuracy="",
-    size_bytes=None,
-    sha256=None,
-    about="small X-CLIP that comes with the package, on an EfficientNet-Lite (Apache-2.0), 8 frames of 224 pixels",
+    preprocessing=Preprocessing(resize=256, crop=256, mean=(127 / 255,) * 3, std=(128 / 255,) * 3),
+    licence="Apache-2.0, research data",
+    accuracy="26 clips: 57.7, by K400 names 35.0",
+    size_bytes=63_040_962,
+    sha256="aec8f7340cd2d74853fa5a6b26340270212a7817b465ec3687a03cb7642851d7",
+    about="small X-CLIP that comes with the package, on EfficientNet-Lite2, 8 frames of 256 pixels; see MODEL_CARD.md",
 )
 
 _ALL = (
