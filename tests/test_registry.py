@@ -2,7 +2,8 @@ import pytest
 
 from xclip_cli.errors import ModelError
 from xclip_cli.model.config import XclipConfig
-from xclip_cli.registry import DEFAULT_MODEL, MODELS, Preprocessing, find
+from xclip_cli.registry import MODELS, Preprocessing, find
+from xclip_cli.settings import TagSettings
 
 B16 = "xclip-base-patch16"
 PUBLISHED = {
@@ -23,7 +24,7 @@ PUBLISHED = {
 def test_all_published_models_are_there_with_their_frames():
     official = {name: spec.num_frames for name, spec in MODELS.items() if spec.source.startswith("hf:microsoft/")}
     assert official == PUBLISHED
-    assert DEFAULT_MODEL in MODELS
+    assert TagSettings.model in MODELS
 
 
 @pytest.mark.parametrize("name", PUBLISHED)

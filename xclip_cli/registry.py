@@ -6,8 +6,6 @@ from dataclasses import dataclass
 
 from xclip_cli.errors import ModelError
 
-DEFAULT_MODEL = "mini"
-
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 CLIP = ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711))
 HALF = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))

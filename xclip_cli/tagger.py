@@ -15,7 +15,6 @@ from xclip_cli.checkpoint import open_checkpoint
 from xclip_cli.errors import UsageError, VideoError
 from xclip_cli.labels import LabelSet, from_names
 from xclip_cli.preprocess import preprocess
-from xclip_cli.registry import DEFAULT_MODEL
 from xclip_cli.results import UNKNOWN, Segment, Tag, VideoResult
 from xclip_cli.settings import TagSettings
 from xclip_cli.textcache import text_features
@@ -45,7 +44,7 @@ class Tagger:
     Raises ModelError if the model cannot be opened, UsageError for a wrong option.
     """
 
-    def __init__(self, model: str = DEFAULT_MODEL, **options):
+    def __init__(self, model: str = TagSettings.model, **options):
         self.settings = TagSettings(model=model, **options)
         self.device = resolve_device(self.settings.device)
         self.checkpoint = open_checkpoint(model)
