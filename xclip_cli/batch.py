@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
+from xclip_cli import __version__
 from xclip_cli.engines import local
 from xclip_cli.errors import OutputError, UsageError
 from xclip_cli.journal import Journal, video_key
@@ -134,7 +135,8 @@ class Batch:
         from xclip_cli.checkpoint import open_checkpoint
 
         model = open_checkpoint(self.settings.model)
-        return ":".join((model.name, model.fingerprint, self.label_set.fingerprint, self.settings.fingerprint))
+        parts = (__version__, model.name, model.fingerprint, self.label_set.fingerprint, self.settings.fingerprint)
+        return ":".join(parts)
 
 
 def in_order(videos: Sequence[str], results: Iterable[VideoResult]) -> Iterator[VideoResult]:
