@@ -167,7 +167,11 @@ def test_ctrl_c_stops_soon_and_can_be_resumed(toy_model, make_clip, tmp_path):
     for index in range(80):
         make_clip(folder / f"{index:02}.mp4", num_frames=6, shade=index)
     arguments = ["tag", str(folder), "--model", toy_model, *LABELS, "-o", str(tmp_path / "o.csv")]
-    run = subprocess.Popen([sys.executable, "-m", "xclip_cli", *arguments], stderr=subprocess.PIPE)
+    run = subprocess.Popen(
+        [sys.executable, "-m", "xclip_cli", *arguments],
+        stderr=subprocess.PIPE,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's background jobs ignore it
+    )
     journal = tmp_path / "o.csv.journal"
     while not journal.exists() or not journal.stat().st_size:
         time.sleep(0.01)
