@@ -1,5 +1,10 @@
 """Tokens and the text tower."""
 
+import json
+import subprocess
+import sys
+
+import open_clip
 import pytest
 import torch
 
@@ -55,3 +60,14 @@ def test_a_factorised_token_table_is_smaller():
         return sum(p.numel() for p in tower.parameters())
 
     assert size(64) < size(None) / 5
+
+
+def test_the_tokenizer_is_open_clips_without_the_time_to_import_all_of_it():
+    texts = ["dogs pulling sled", "灌篮 &amp; DUNK", "", "a " * 100, "naïve café #1"]
+    program = (
+        "import json, sys; from xclip_cli.model.text import tokenize\n"
+        "print(json.dumps([tokenize(json.loads(sys.argv[1])).tolist(), 'open_clip' in sys.modules]))"
+    )
+    run = subprocess.run([sys.executable, "-c", program, json.dumps(texts)], capture_output=True, text=True, check=True)
+    ours, imported = json.loads(run.stdout)
+    assert ours == open_clip.tokenize(texts).tolist() and not imported

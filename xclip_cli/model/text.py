@@ -1,5 +1,10 @@
 """CLIP's text tower and its tokenizer."""
 
+import importlib.util
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -41,15 +46,22 @@ def trim(tokens: Tensor) -> Tensor:
 
 def tokenize(texts: list[str]) -> Tensor:
     """Token ids (N, 77) int64 of CLIP's byte-pair encoding; a text that is too long is cut, its end token kept."""
-    import open_clip
-
-    return open_clip.tokenize(texts)
+    return _byte_pair_encoding()(texts)
 
 
 def count_tokens(texts: list[str]) -> list[int]:
     """How many tokens each text needs, its start and end tokens included; never cut."""
-    import open_clip
-
     # Cleaning may lengthen a text (unicode, lower case), and a token is at least one byte.
     room = 2 + 4 * max((len(text.encode()) for text in texts), default=0)
-    return (open_clip.tokenize(texts, context_length=room).argmax(dim=-1) + 1).tolist()
+    return (_byte_pair_encoding()(texts, context_length=room).argmax(dim=-1) + 1).tolist()
+
+
+@cache
+def _byte_pair_encoding() -> Callable[..., Tensor]:
+    """open_clip's tokenizer, its one file loaded by itself: the whole package takes seconds to import."""
+    package = importlib.util.find_spec("open_clip")
+    file = Path(package.origin).with_name("tokenizer.py")
+    spec = importlib.util.spec_from_file_location("xclip_cli_bpe", file)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.tokenize
