@@ -28,7 +28,7 @@ def test_list_gives_every_set():
 
 def test_list_is_a_table_on_a_terminal(monkeypatch):
     monkeypatch.setattr(console, "stdout_is_terminal", lambda: True)
-    with console.out.capture() as captured:
+    with console.out().capture() as captured:
         run("list")
     assert "kinetics700" in captured.get() and "\t" not in captured.get()
 
@@ -51,7 +51,7 @@ def test_show_reads_a_file_and_keeps_a_label_on_one_line(tmp_path, monkeypatch):
     file.write_text('template: "[b]see[/b] {}"\nlabels: ["a\\nb\\tc"]')
     assert run("show", file)[1] == ["label", "a b c", "-", "[b]see[/b] a b c"]
     monkeypatch.setattr(console, "stdout_is_terminal", lambda: True)
-    with console.out.capture() as captured:
+    with console.out().capture() as captured:
         run("show", file)
     assert "[b]see[/b] a b c" in captured.get()
 

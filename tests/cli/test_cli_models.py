@@ -28,7 +28,7 @@ def test_list_is_a_table_on_a_terminal(monkeypatch):
     from xclip_cli.cli import console
 
     monkeypatch.setattr(console, "stdout_is_terminal", lambda: True)
-    with console.out.capture() as captured:
+    with console.out().capture() as captured:
         run(app, ["models", "list"], catch_exceptions=False)
     assert "xclip-large-patch14" in captured.get() and "\t" not in captured.get()
 

@@ -26,15 +26,19 @@ print("heavy:", [name for name in {HEAVY!r} if name in sys.modules])
 
 @pytest.mark.parametrize("arguments", [["--help"], ["labels", "list"], ["models", "list"]])
 def test_light_commands_answer_at_once(arguments):
+    """In 0.35 s of CPU time, or, where the machine is slow today, in less than twice what Typer's import takes."""
     resource = pytest.importorskip("resource")
 
-    def cpu_seconds():
+    def cpu_seconds(*command):
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        subprocess.run([sys.executable, "-m", "xclip_cli", *arguments], check=True, capture_output=True)
+        subprocess.run([sys.executable, *command], check=True, capture_output=True)
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
-    assert min(cpu_seconds() for _ in range(6)) < 0.35
+    imports = "import typer.rich_utils, yaml"
+    pairs = [(cpu_seconds("-m", "xclip_cli", *arguments), cpu_seconds("-c", imports)) for _ in range(6)]
+    ours, base = (min(times) for times in zip(*pairs, strict=True))
+    assert ours < max(0.35, 1.8 * base)
 
 
 def test_the_public_names_load_when_asked_for():

@@ -3,25 +3,41 @@
 import os
 import sys
 from collections.abc import Sequence
-
-from rich.console import Console
-from rich.markup import escape
+from functools import cache
 
 from xclip_cli.errors import XclipError
 
-out = Console(soft_wrap=True, highlight=False)
-err = Console(stderr=True, soft_wrap=True, highlight=False)
+
+@cache
+def out():
+    """Rich's console on stdout; made when first used, since most short commands need no Rich."""
+    from rich.console import Console
+
+    return Console(soft_wrap=True, highlight=False)
+
+
+@cache
+def err():
+    """Rich's console on stderr."""
+    from rich.console import Console
+
+    return Console(stderr=True, soft_wrap=True, highlight=False)
 
 
 def print_error(error: XclipError) -> None:
     """One line of what is wrong and, below it, what to do next."""
-    err.print(f"[bold red]error:[/] {escape(error.message)}")
+    from rich.markup import escape
+
+    err().print(f"[bold red]error:[/] {escape(error.message)}")
     if error.hint:
-        err.print(f"[dim]{escape(error.hint)}[/]")
+        err().print(f"[dim]{escape(error.hint)}[/]")
 
 
 def print_warning(text: str) -> None:
-    err.print(f"[yellow]warning:[/] {escape(text)}")
+    """One line that starts with `warning:`."""
+    from rich.markup import escape
+
+    err().print(f"[yellow]warning:[/] {escape(text)}")
 
 
 def print_rows(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
@@ -31,13 +47,14 @@ def print_rows(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         for row in (heads, *rows):
             sys.stdout.write("\t".join(row) + "\n")
         return
+    from rich.markup import escape
     from rich.table import Table
 
     table = Table(*heads, box=None, pad_edge=False)
     table.columns[0].no_wrap = True
     for row in rows:
         table.add_row(*map(escape, row))
-    out.print(table)
+    out().print(table)
 
 
 def discard_stdout() -> None:

@@ -56,7 +56,7 @@ def pull(name: Name) -> None:
         path = hub.local_file(spec) if kind == "bundled" else hub.pull(place)
     else:
         path = hub.pull(name)
-    console.out.print(str(path), markup=False)
+    console.out().print(str(path), markup=False)
 
 
 @app.command()

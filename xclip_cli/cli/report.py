@@ -27,7 +27,7 @@ def default_format(output: str | None) -> str:
 def announce(job: Batch) -> None:
     """Says on stderr what is about to run."""
     settings, labels = job.settings, job.label_set
-    console.err.print(
+    console.err().print(
         f"{len(job.videos)} videos, {len(labels.labels)} labels of {labels.name}, model {settings.model} on "
         f"{settings.device} in {settings.dtype}, {settings.num_clips} x {settings.num_crops} views, {settings.reader}",
         markup=False,
@@ -38,7 +38,7 @@ def watch(
     job: Batch, results: Iterable[VideoResult], bar: bool, strict: bool, quiet: bool, verbose: bool
 ) -> Iterator[VideoResult]:
     """Passes results on, with warnings, failures and, if `bar`, progress on stderr. Raises VideoError if `strict`."""
-    hidden = not bar or quiet or len(job.videos) < 2 or not console.err.is_terminal
+    hidden = not bar or quiet or len(job.videos) < 2 or not console.err().is_terminal
     columns = (
         TextColumn("tagging"),
         BarColumn(),
@@ -47,7 +47,7 @@ def watch(
         TimeRemainingColumn(),
     )
     # stdout is for data: a bar must not take it over
-    with Progress(*columns, console=console.err, disable=hidden, transient=True, redirect_stdout=False) as progress:
+    with Progress(*columns, console=console.err(), disable=hidden, transient=True, redirect_stdout=False) as progress:
         progress.add_task("", total=len(job.videos), rate="", failures="")
         try:
             for result in results:
@@ -69,12 +69,12 @@ def _advance(progress: Progress, job: Batch) -> None:
 
 def _tell(result: VideoResult, quiet: bool, verbose: bool) -> None:
     if result.error is not None:
-        console.err.print(f"[red]failed:[/] {escape(printable(result.video))}: {escape(printable(result.error))}")
+        console.err().print(f"[red]failed:[/] {escape(printable(result.video))}: {escape(printable(result.error))}")
     elif not quiet:
         for warning in result.warnings:
             console.print_warning(f"{printable(result.video)}: {printable(warning)}")
         if verbose:
-            console.err.print(f"[dim]done: {escape(printable(result.video))}[/]")
+            console.err().print(f"[dim]done: {escape(printable(result.video))}[/]")
 
 
 def summarise(job: Batch, target: Path | None, seconds: float, quiet: bool, verbose: bool) -> None:
@@ -82,7 +82,7 @@ def summarise(job: Batch, target: Path | None, seconds: float, quiet: bool, verb
     if not quiet and (verbose or target or job.failed):
         where = f" -> {target}" if target else ""
         counts = f"{job.finished - job.failed} tagged ({job.resumed} before), {job.failed} failed"
-        console.err.print(f"{counts}, {seconds:.1f} s{escape(where)}")
+        console.err().print(f"{counts}, {seconds:.1f} s{escape(where)}")
 
 
 def print_results(format_name: str, results: Iterable[VideoResult]) -> None:
@@ -108,8 +108,8 @@ def print_results(format_name: str, results: Iterable[VideoResult]) -> None:
 def _print_table(result: VideoResult) -> None:
     for segment in result.segments:
         name = escape(printable(result.video))
-        console.out.print(f"[bold]{name}[/]  [dim]{segment.end_seconds - segment.start_seconds:.1f} s[/]")
-        console.out.print(_table(segment))
+        console.out().print(f"[bold]{name}[/]  [dim]{segment.end_seconds - segment.start_seconds:.1f} s[/]")
+        console.out().print(_table(segment))
 
 
 def _table(segment: Segment) -> Table:
