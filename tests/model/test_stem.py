@@ -31,6 +31,19 @@ def test_a_stem_gives_the_tokens_that_the_configuration_says(stem, image_size, p
     assert tokens.shape == (2, 1 + patches, 24)
 
 
+def test_the_class_token_is_a_linear_map_plus_the_mean_of_the_classes_vectors():
+    torch.manual_seed(0)
+    stem = make_stem(VisionConfig(image_size=64, patch_size=32, width=24, heads=4, stem="efficientnet_lite0")).eval()
+    feature_map = torch.rand(2, 1280, 2, 2)
+    with torch.inference_mode():
+        pooled = feature_map.mean((2, 3))
+        probabilities = torch.softmax(stem.classifier(pooled), dim=1)
+        expected = stem.class_proj(pooled) + probabilities @ stem.concepts.weight.T
+        tokens = stem.tokens(feature_map)
+    assert torch.allclose(tokens[:, 0], expected, atol=1e-5)
+    assert torch.allclose(tokens[:, 2], stem.patch_proj(feature_map[:, :, 0, 1]), atol=1e-5)
+
+
 @pytest.mark.parametrize("kernel, size", [(3, 8), (3, 9), (5, 8), (5, 9), (5, 6)])
 def test_a_stride_pads_as_tensorflow_does(kernel, size):
     torch.manual_seed(0)

@@ -7,10 +7,12 @@ import random
 import re
 import tarfile
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import cv2
 import numpy as np
+import yaml
 
 TEMPLATES = (
     "a video of {}",
@@ -26,7 +28,7 @@ TEMPLATES = (
 )
 # Sentences taken of each source at most; of a source that is not named, all.
 LIMITS = {
-    "activitynet": 14_000,
+    "activitynet": 20_000,
     "cc3m_val": 8_000,
     "charades": 8_000,
     "described_imagenet": 5_000,
@@ -35,12 +37,17 @@ LIMITS = {
     "didemo": 5_000,
     "epic": 8_000,
     "exercise_text": 600,
-    "flickr30k": 20_000,
+    "flickr30k": 30_000,
     "flickr8k": 6_000,
-    "msvd": 16_000,
+    "msvd": 30_000,
     "wordnet_name": 40_000,
 }
 LONGEST_WORDS = 24
+HELD_OUT_EVERY = 5
+PHRASES = Path(__file__).with_name("phrases.yaml")
+# Names of labels are short phrases: as many are made of the verbs and nouns of the lists as there are captions.
+MADE_PHRASES = 60_000
+PHRASE_FORMS = ("{} {}", "{} a {}", "{} the {}", "{} with a {}", "{} in a {}", "a person {} a {}")
 
 
 @dataclass(frozen=True)
@@ -113,6 +120,38 @@ def sentences(data: Path) -> list[str]:
     names = label_names(data)
     texts.update(names, (c for p in photos(data) for c in p.captions))
     texts.update(t.format(n) for n in names for t in (*TEMPLATES[:4], *rng.sample(TEMPLATES[4:], 2)))
+    texts.update(every_phrase())
     nouns = rng.sample(sorted(by_source["wordnet_name"]), 10_000)
     texts.update(rng.choice(TEMPLATES).format(n) for n in nouns)
+    texts.update(_made_phrases(names, rng))
     return sorted(texts)
+
+
+def held_out(rows: list[Photo]) -> set[str]:
+    """The class names that the zero-shot protocol never shows: every fifth of sports100."""
+    return set(sorted({r.label for r in rows if r.source == "sports100"})[::HELD_OUT_EVERY])
+
+
+def _made_phrases(names: list[str], rng: random.Random) -> list[str]:
+    verbs = sorted({n.split()[0] for n in names if n.split()[0].endswith("ing")})
+    things = sorted({n for n in names if "ing" not in n} | {" ".join(n.split()[1:]) for n in names if " " in n})
+    return [rng.choice(PHRASE_FORMS).format(rng.choice(verbs), rng.choice(things)) for _ in range(MADE_PHRASES)]
+
+
+@cache
+def phrases() -> dict[str, dict[str, list[str]]]:
+    """phrases.yaml: for ``photos``, ``exercises`` and ``imagenet``, class name (or word of it) -> other names."""
+    return yaml.safe_load(PHRASES.read_text())
+
+
+def every_phrase() -> list[str]:
+    """All texts of phrases.yaml."""
+    return [p for group in phrases().values() for some in group.values() for p in some]
+
+
+def names_of(photo: Photo) -> list[str]:
+    """The class name of a labelled photo and the other names that it goes by."""
+    if photo.source != "exercises":
+        return [photo.label, *phrases()["photos"].get(photo.label, [])]
+    label = photo.label.lower()
+    return [photo.label, *next(some for word, some in phrases()["exercises"].items() if word in label)]

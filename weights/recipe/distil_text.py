@@ -1,6 +1,7 @@
 """Teaches the causal text tower to give MiniLM's sentence embeddings (cosine, ranking and pairwise similarities)."""
 
 import argparse
+import itertools
 import json
 import math
 import random
@@ -71,19 +72,19 @@ class Lesson:
 
     def __init__(self, work: Path):
         self.texts = json.loads((work / "teacher.json").read_text())
-        self.teacher = torch.from_numpy(np.load(work / "teacher.npy")).float()
+        self.teacher = torch.from_numpy(np.load(work / "teacher.npy"))
         self.tokens = torch.cat([tokenize(self.texts[i : i + 4096]).int() for i in range(0, len(self.texts), 4096)])
         self.lengths = self.tokens.argmax(1) + 1
         order = torch.randperm(len(self.texts), generator=torch.Generator().manual_seed(5))
         self.held_back, rest = order[:HELD_BACK], order[HELD_BACK:]
         self.train = rest[self.lengths[rest] <= LONGEST_TOKENS]
 
-    def batches(self) -> list[Tensor]:
+    def batches(self, epoch: int) -> list[Tensor]:
         """One epoch of row numbers, texts of like length together so that little is padding."""
-        batches = []
-        for part in self.train[torch.randperm(len(self.train))].split(32 * BATCH):
+        generator, batches = torch.Generator().manual_seed(epoch), []
+        for part in self.train[torch.randperm(len(self.train), generator=generator)].split(32 * BATCH):
             batches += part[self.lengths[part].argsort()].split(BATCH)
-        random.shuffle(batches)
+        random.Random(epoch).shuffle(batches)
         return batches
 
     def read(self, rows: Tensor) -> Tensor:
@@ -91,30 +92,41 @@ class Lesson:
         return trim(self.tokens[rows].long())
 
 
-def distil(tower: TextTower, lesson: Lesson, epochs: float, rate: float) -> dict[str, Tensor]:
-    """The mean of the weights over the run."""
+def distil(tower: TextTower, lesson: Lesson, epochs: float, rate: float, unfinished: Path) -> dict[str, Tensor]:
+    """The mean of the weights over the run; what ``unfinished`` holds of a broken run is not done again."""
+    optimiser = _optimiser(tower, rate)
+    mean = {name: value.clone() for name, value in tower.state_dict().items()}
+    steps, first, begun = int(epochs * len(lesson.train) / BATCH), 0, time.time()
+    if unfinished.exists():
+        first, weights, mean, state = torch.load(unfinished)
+        tower.load_state_dict(weights)
+        optimiser.load_state_dict(state)
+    order = itertools.chain.from_iterable(lesson.batches(epoch) for epoch in itertools.count())
+    for step, rows in enumerate(itertools.islice(order, steps)):
+        if step < first:
+            continue
+        for group in optimiser.param_groups:
+            group["lr"] = rate * min(1, (step + 1) / 100) * max(0.02, 0.5 * (1 + math.cos(math.pi * step / steps)))
+        loss = distance(tower, lesson.read(rows), lesson.teacher[rows].float())
+        optimiser.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(tower.parameters(), 1.0)
+        optimiser.step()
+        for name, value in tower.state_dict().items():
+            mean[name].lerp_(value, 1 - min(0.995, (step + 1) / (step + 11)))
+        if step % 100 == 99:
+            print(f"text {step + 1}/{steps} loss {loss.item():.3f} {time.time() - begun:.0f} s", flush=True)
+            torch.save((step + 1, tower.state_dict(), mean, optimiser.state_dict()), unfinished)
+    unfinished.unlink(missing_ok=True)
+    return mean
+
+
+def _optimiser(tower: TextTower, rate: float) -> torch.optim.Optimizer:
     parameters = dict(tower.named_parameters())
     plain = [p for n, p in parameters.items() if p.ndim < 2 or "embedding" in n]
     decayed = [p for n, p in parameters.items() if p.ndim >= 2 and "embedding" not in n]
     groups = [{"params": decayed, "weight_decay": 0.01}, {"params": plain, "weight_decay": 0.0}]
-    optimiser = torch.optim.AdamW(groups, lr=rate, betas=(0.9, 0.98), fused=True)
-    mean = {name: value.clone() for name, value in tower.state_dict().items()}
-    steps, step, begun = int(epochs * len(lesson.train) / BATCH), 0, time.time()
-    while step < steps:
-        for rows in lesson.batches()[: steps - step]:
-            for group in optimiser.param_groups:
-                group["lr"] = rate * min(1, (step + 1) / 100) * max(0.02, 0.5 * (1 + math.cos(math.pi * step / steps)))
-            loss = distance(tower, lesson.read(rows), lesson.teacher[rows])
-            optimiser.zero_grad()
-            loss.backward()
-            torch.nn.utils.clip_grad_norm_(tower.parameters(), 1.0)
-            optimiser.step()
-            step += 1
-            for name, value in tower.state_dict().items():
-                mean[name].lerp_(value, 1 - min(0.995, step / (step + 10)))
-            if step % 50 == 0:
-                print(f"text {step}/{steps} loss {loss.item():.3f} {time.time() - begun:.0f} s", flush=True)
-    return mean
+    return torch.optim.AdamW(groups, lr=rate, betas=(0.9, 0.98), fused=True)
 
 
 def distance(tower: TextTower, tokens: Tensor, teacher: Tensor) -> Tensor:
@@ -132,7 +144,7 @@ def report(tower: TextTower, lesson: Lesson, label_file: Path) -> str:
     """Cosine to the teacher on held-back sentences; Spearman agreement of label-to-label similarities."""
     place = {text: i for i, text in enumerate(lesson.texts)}
     names = [line.strip() for line in label_file.open() if line.strip() in place]
-    teacher = lesson.teacher[[place[name] for name in names]]
+    teacher = lesson.teacher[[place[name] for name in names]].float()
     held_back = embed(tower, [lesson.texts[i] for i in lesson.held_back])
     cosine = (held_back * lesson.teacher[lesson.held_back]).sum(-1).mean().item()
     ours, upper = embed(tower, names), torch.ones(len(names), len(names)).triu(1).bool()
@@ -145,20 +157,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("data", type=Path)
     parser.add_argument("work", type=Path)
-    parser.add_argument("--epochs", type=float, default=0.7)
+    parser.add_argument("--epochs", type=float, default=2.0)
     parser.add_argument("--rate", type=float, default=1.5e-3)
-    parser.add_argument("--start", type=Path, help="go on from this tower instead of from the words")
-    parser.add_argument("--out", default="text.pt")
     args = parser.parse_args()
-    random.seed(0)
     torch.manual_seed(0)
     lesson = Lesson(args.work)
-    tower = new_tower(None if args.start else torch.from_numpy(np.load(args.work / "words.npy")))
-    if args.start:
-        tower.load_state_dict(torch.load(args.start))
-    mean = distil(tower, lesson, args.epochs, args.rate)
+    tower = new_tower(torch.from_numpy(np.load(args.work / "words.npy")))
+    mean = distil(tower, lesson, args.epochs, args.rate, args.work / "text-unfinished.pt")
     tower.load_state_dict(mean)
-    torch.save(mean, args.work / args.out)
+    torch.save(mean, args.work / "text.pt")
     print(report(tower.eval(), lesson, args.data / "labels" / "kinetics400.txt"))
 
 

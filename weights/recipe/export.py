@@ -18,13 +18,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("work", type=Path)
     parser.add_argument("out", type=Path)
-    parser.add_argument("--text", default="text.pt")
     parser.add_argument("--video", nargs="+", default=["video.pt"], help="several are averaged, weight by weight")
     parser.add_argument("--scale", type=float, required=True, help="the temperature that evaluate.py found")
     args = parser.parse_args()
     model = Xclip(config())
     model.text = new_tower()
-    model.text.load_state_dict(torch.load(args.work / args.text))
+    model.text.load_state_dict(torch.load(args.work / "text.pt"))
     runs = [torch.load(args.work / name) for name in args.video]
     state = {name: sum(run[name] for run in runs) / len(runs) for name in runs[0]}
     state |= {f"text.{name}": value for name, value in model.text.state_dict().items()}

@@ -18,9 +18,11 @@ from torch import Tensor
 from trunk import trunk_state_from_pretrained
 
 from xclip_cli.model.stem import MULTIPLIERS, EfficientNetLite
+from xclip_cli.video.reader import open_reader, read_clip
 
 IMAGE_SIZE, GRID, CHANNELS = 256, 8, 352  # the map before the trunk's last, 1 x 1 convolution
 MEAN, STD = 127.0, 128.0
+NUM_FRAMES = 8
 VOCABULARY, SPECIAL = 49_408, 2  # CLIP's tokens, the start and end tokens last
 
 
@@ -89,11 +91,32 @@ def cache_maps(data: Path, work: Path, trunk: EfficientNetLite, view: int) -> No
 
 
 @torch.inference_mode()
+def cache_pooled(work: Path, trunk: EfficientNetLite, view: int) -> None:
+    """``pooled{view}.npy``, float16 (photos, 1280): the mean of the last map, of which the class token is made."""
+    maps, pooled = np.load(work / f"maps{view}.npy", mmap_mode="r"), []
+    weight, bias = trunk.head.weight[:, :, 0, 0], trunk.head.bias
+    for first in range(0, len(maps), 256):
+        features = F.relu6(F.linear(torch.tensor(maps[first : first + 256]).to(weight.dtype), weight, bias))
+        pooled.append(features.float().mean(1).half().numpy())
+    np.save(work / f"pooled{view}.npy", np.concatenate(pooled))
+
+
+@torch.inference_mode()
 def trunk_maps(trunk: EfficientNetLite, images: np.ndarray) -> np.ndarray:
     """RGB (B, 256, 256, 3) in 0..255 -> float16 (B, 64, 352)."""
     pixels = ((torch.from_numpy(images) - MEAN) / STD).permute(0, 3, 1, 2)
     pixels = pixels.to(torch.bfloat16).contiguous(memory_format=torch.channels_last)
     return trunk.blocks(F.relu6(trunk.stem(pixels))).flatten(2).transpose(1, 2).half().numpy()
+
+
+def cache_fights(data: Path, work: Path, trunk: EfficientNetLite, part: str) -> None:
+    """``fights-PART.npy``, float16 (clips, 8, 64, 352): the frames that `xclip tag` looks at; labels beside."""
+    clips, maps = sorted((data / "fights" / part).glob("*/*.mp4")), []
+    for clip in clips:
+        frames = read_clip(open_reader("opencv"), str(clip), NUM_FRAMES).frames
+        maps.append(trunk_maps(trunk, np.stack([plain_view(frame) for frame in frames])))
+    (work / f"fights-{part}.txt").write_text("".join(f"{clip.parent.name}\n" for clip in clips))
+    np.save(work / f"fights-{part}.npy", np.stack(maps))
 
 
 class Teacher:
@@ -151,9 +174,14 @@ def main() -> None:
     trunk = EfficientNetLite(*MULTIPLIERS["efficientnet_lite2"])
     trunk.load_state_dict(trunk_state_from_pretrained(torch.load(args.trunk, weights_only=True)))
     trunk = trunk.eval().to(torch.bfloat16).to(memory_format=torch.channels_last)
+    for part in ("train", "test"):
+        if not (args.work / f"fights-{part}.npy").exists():
+            cache_fights(args.data, args.work, trunk, part)
     for view in range(args.views):
         if not (args.work / f"maps{view}.npy").exists():
             cache_maps(args.data, args.work, trunk, view)
+        if not (args.work / f"pooled{view}.npy").exists():
+            cache_pooled(args.work, trunk, view)
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ STAGES = (
     (6, 3, 1, 320, 1),
 )
 MULTIPLIERS = {"efficientnet_lite0": (1.0, 1.0), "efficientnet_lite2": (1.1, 1.2)}  # of width and depth
-STEM_CHANNELS, HEAD_CHANNELS = 32, 1280
+STEM_CHANNELS, HEAD_CHANNELS, CLASSES = 32, 1280, 1000
 
 
 def make_stem(vision: VisionConfig) -> nn.Module:
@@ -44,13 +44,19 @@ class PatchStem(nn.Module):
 
 
 class EfficientNetStem(nn.Module):
-    """A convolutional trunk whose last map gives the patch tokens and whose pooled feature gives the class token."""
+    """A convolutional trunk whose last map gives the patch tokens and whose pooled feature gives the class token.
+
+    The trunk's own classifier stays part of it: the class token is a linear map of the pooled feature plus the mean of
+    one vector per class, weighted by the classifier's probabilities (ConSE, Norouzi et al., ICLR 2014).
+    """
 
     def __init__(self, width_multiplier: float, depth_multiplier: float, width: int):
         super().__init__()
         self.trunk = EfficientNetLite(width_multiplier, depth_multiplier)
         self.patch_proj = nn.Linear(HEAD_CHANNELS, width)
         self.class_proj = nn.Linear(HEAD_CHANNELS, width)
+        self.classifier = nn.Linear(HEAD_CHANNELS, CLASSES)
+        self.concepts = nn.Linear(CLASSES, width, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.tokens(self.trunk(x))
@@ -58,8 +64,11 @@ class EfficientNetStem(nn.Module):
     def tokens(self, feature_map: Tensor) -> Tensor:
         """(B, 1280, H, W) -> (B, 1 + H * W, width); apart from the trunk, so that its maps can be kept and reused."""
         features = feature_map.flatten(2).transpose(1, 2)
-        class_token = self.class_proj(features.mean(dim=1, keepdim=True))
-        return torch.cat([class_token, self.patch_proj(features)], dim=1)
+        return torch.cat([self.class_token(features.mean(dim=1, keepdim=True)), self.patch_proj(features)], dim=1)
+
+    def class_token(self, pooled: Tensor) -> Tensor:
+        """Mean of the last map (..., 1280) -> (..., width)."""
+        return self.class_proj(pooled) + self.concepts(self.classifier(pooled).softmax(dim=-1))
 
 
 class EfficientNetLite(nn.Module):
