@@ -42,6 +42,7 @@ LIMITS = {
     "msvd": 30_000,
     "wordnet_name": 40_000,
 }
+DESCRIBED = ("hmdb", "imagenet", "k400", "ssv1", "sun397", "ucf")
 LONGEST_WORDS = 24
 HELD_OUT_EVERY = 5
 PHRASES = Path(__file__).with_name("phrases.yaml")
@@ -106,12 +107,7 @@ def spaced(name: str) -> str:
 
 def sentences(data: Path) -> list[str]:
     """The texts that the text tower learns from: short sentences, captions, names alone and under templates."""
-    rng, by_source = random.Random(0), {}
-    with gzip.open(data / "sentences.tsv.gz", "rt") as file:
-        for line in file:
-            source, sentence = line.rstrip("\n").split("\t", 1)
-            by_source.setdefault(source, set()).add(sentence.strip())
-    texts = set()
+    rng, by_source, texts = random.Random(0), _by_source(data), set()
     for source in sorted(by_source):
         short = sorted(s for s in by_source[source] if len(s.split()) <= LONGEST_WORDS)
         rng.shuffle(short)
@@ -125,6 +121,21 @@ def sentences(data: Path) -> list[str]:
     texts.update(rng.choice(TEMPLATES).format(n) for n in nouns)
     texts.update(_made_phrases(names, rng))
     return sorted(texts)
+
+
+def descriptions(data: Path) -> list[str]:
+    """Sentences about the actions, places and things of public benchmarks: what is seen of each."""
+    by_source = _by_source(data)
+    return sorted(set().union(*(by_source[f"described_{name}"] for name in DESCRIBED)))
+
+
+def _by_source(data: Path) -> dict[str, set[str]]:
+    by_source = {}
+    with gzip.open(data / "sentences.tsv.gz", "rt") as file:
+        for line in file:
+            source, sentence = line.rstrip("\n").split("\t", 1)
+            by_source.setdefault(source, set()).add(sentence.strip())
+    return by_source
 
 
 def held_out(rows: list[Photo]) -> set[str]:

@@ -151,12 +151,14 @@ def main() -> None:
     parser.add_argument("--video", nargs="+", default=["video.pt"], help="several are averaged, weight by weight")
     parser.add_argument("--without", nargs="+", choices=PARTS, default=[])
     parser.add_argument("--teachers", help="score these teachers, not a network")
+    parser.add_argument("--uncentred", action="store_true", help="teachers that keep their mean picture")
     parser.add_argument("--minilm", type=Path, help="MiniLM's text features instead of our tower's")
     args = parser.parse_args()
-    embed_texts = text_embedder(args.work, args.minilm)
+    embed_texts = text_embedder(args.data, args.work, args.minilm)
     if args.teachers:
         teachers = Teachers()
         teachers.load_state_dict(torch.load(args.work / args.teachers))
+        teachers.centres.mul_(0 if args.uncentred else 1)
         return report(Taught(teachers, args.work), args.data, args.work, embed_texts)
     model = Xclip(config(), text=False).eval()
     runs = [torch.load(args.work / name) for name in args.video]

@@ -166,10 +166,10 @@ def learn(teachers: Teachers, material: Material, steps: int) -> None:
             teachers.centres[k] = CENTRING * head(material.pooled[0][material.train]).mean(0)
 
 
-def text_embedder(work: Path, minilm: Path | None):
-    """Texts -> unit features, by our tower or, to compare, by MiniLM itself."""
+def text_embedder(data: Path, work: Path, minilm: Path | None):
+    """Texts -> unit features, by our tower or, to compare, by the tower's teacher itself."""
     if minilm:
-        teacher = Teacher(minilm)
+        teacher = Teacher(minilm, data)
         return lambda texts: torch.from_numpy(teacher(texts))
     tower = new_tower()
     tower.load_state_dict(torch.load(work / "text.pt"))
@@ -188,7 +188,7 @@ def main() -> None:
     args = parser.parse_args()
     random.seed(0)
     torch.manual_seed(0)
-    material = Material(args.data, args.work, text_embedder(args.work, args.minilm), args.hold_out)
+    material = Material(args.data, args.work, text_embedder(args.data, args.work, args.minilm), args.hold_out)
     teachers = teachers_from(torch.load(args.trunk, weights_only=True), material)
     learn(teachers, material, args.steps)
     torch.save(teachers.state_dict(), args.work / f"{args.name}.pt")

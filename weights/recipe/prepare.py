@@ -13,16 +13,17 @@ import numpy as np
 import open_clip
 import torch
 import torch.nn.functional as F
-from data import Archive, photos, sentences
+from data import Archive, descriptions, photos, sentences
 from torch import Tensor
 from trunk import trunk_state_from_pretrained
 
 from xclip_cli.model.stem import MULTIPLIERS, EfficientNetLite
 from xclip_cli.video.reader import open_reader, read_clip
 
-IMAGE_SIZE, GRID, CHANNELS = 256, 8, 352  # the map before the trunk's last, 1 x 1 convolution
+IMAGE_SIZE, GRID = 256, 8
 MEAN, STD = 127.0, 128.0
 NUM_FRAMES = 8
+LONGEST_NAME, NEAREST, LEANING = 7, 20, 0.5  # words of a name; descriptions it leans towards, and how much
 VOCABULARY, SPECIAL = 49_408, 2  # CLIP's tokens, the start and end tokens last
 
 
@@ -74,9 +75,9 @@ def _recolour(image: np.ndarray, rng: random.Random) -> np.ndarray:
 
 
 def cache_maps(data: Path, work: Path, trunk: EfficientNetLite, view: int) -> None:
-    """``maps{view}.npy``, float16 (photos, 64, 352); view 0 is the plain one."""
+    """``maps{view}.npy``, float16 (photos, 64, 352): before the trunk's last, 1 x 1 convolution; view 0 is plain."""
     rows, archive, draft = photos(data), Archive(data), work / f"draft-maps{view}.npy"
-    maps = np.lib.format.open_memmap(draft, "w+", np.float16, (len(rows), GRID * GRID, CHANNELS))
+    maps = np.lib.format.open_memmap(draft, "w+", np.float16, (len(rows), GRID * GRID, trunk.head.in_channels))
     for first in range(0, len(rows), 32):
         images = []
         for number in range(first, min(first + 32, len(rows))):
@@ -120,17 +121,32 @@ def cache_fights(data: Path, work: Path, trunk: EfficientNetLite, part: str) -> 
 
 
 class Teacher:
-    """MiniLM's sentence embeddings, unit length."""
+    """MiniLM's sentence embeddings, unit length; those of names lean towards descriptions of what they name.
 
-    def __init__(self, folder: Path):
+    A name says little of what is seen: nothing in `abseiling` speaks of ropes and rocks. The descriptions nearest to it
+    do, and of classes that were never shown more are recognised for it.
+    """
+
+    def __init__(self, folder: Path, data: Path):
         from transformers import AutoModel, AutoTokenizer
 
         self.tokenizer = AutoTokenizer.from_pretrained(folder)
         self.model = AutoModel.from_pretrained(folder).eval().to(torch.bfloat16)
+        self.descriptions = torch.from_numpy(self.plain(descriptions(data)))
 
-    @torch.inference_mode()
     def __call__(self, texts: list[str]) -> np.ndarray:
         """float32 (N, 384)."""
+        embeddings = torch.from_numpy(self.plain(texts))
+        names = torch.tensor([i for i, text in enumerate(texts) if len(text.split()) <= LONGEST_NAME], dtype=torch.long)
+        for rows in names.split(4096):
+            cosines, nearest = (embeddings[rows] @ self.descriptions.T).topk(NEAREST)
+            said = (self.descriptions[nearest] * (20 * cosines).softmax(1).unsqueeze(2)).sum(1)
+            embeddings[rows] = F.normalize(embeddings[rows] + LEANING * F.normalize(said, dim=1), dim=1)
+        return embeddings.numpy()
+
+    @torch.inference_mode()
+    def plain(self, texts: list[str]) -> np.ndarray:
+        """float32 (N, 384), as MiniLM gives them."""
         embeddings = np.zeros((len(texts), 384), np.float32)
         order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
         for first in range(0, len(order), 256):
@@ -161,17 +177,18 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("work", type=Path)
     parser.add_argument("--trunk", type=Path, required=True, help="efficientnet-lite2-*.pth")
+    parser.add_argument("--stem", choices=MULTIPLIERS, default="efficientnet_lite2")
     parser.add_argument("--teacher", type=Path, required=True, help="folder of all-MiniLM-L6-v2")
     parser.add_argument("--views", type=int, default=4)
     args = parser.parse_args()
     args.work.mkdir(parents=True, exist_ok=True)
     if not (args.work / "teacher.json").exists():
-        teacher, texts = Teacher(args.teacher), sentences(args.data)
+        teacher, texts = Teacher(args.teacher, args.data), sentences(args.data)
         np.save(args.work / "teacher.npy", teacher(texts).astype(np.float16))
-        words = np.concatenate([teacher(token_words()), np.zeros((SPECIAL, 384), np.float32)])
+        words = np.concatenate([teacher.plain(token_words()), np.zeros((SPECIAL, 384), np.float32)])
         np.save(args.work / "words.npy", words)
         (args.work / "teacher.json").write_text(json.dumps(texts))
-    trunk = EfficientNetLite(*MULTIPLIERS["efficientnet_lite2"])
+    trunk = EfficientNetLite(*MULTIPLIERS[args.stem])
     trunk.load_state_dict(trunk_state_from_pretrained(torch.load(args.trunk, weights_only=True)))
     trunk = trunk.eval().to(torch.bfloat16).to(memory_format=torch.channels_last)
     for part in ("train", "test"):

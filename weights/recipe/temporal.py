@@ -107,7 +107,7 @@ def main() -> None:
     parser.add_argument("work", type=Path)
     parser.add_argument("--video", default="video.pt")
     args = parser.parse_args()
-    embed_texts = text_embedder(args.work, None)
+    embed_texts = text_embedder(args.data, args.work, None)
     model = Xclip(config(), text=False).eval()
     model.load_state_dict(torch.load(args.work / args.video))
     for name, without in (("on", []), ("off", ["messages", "mit", "prompts"])):

@@ -116,7 +116,9 @@ def start_from(model: Xclip, teachers: Teachers, published: dict[str, Tensor]) -
     stem.class_proj.weight.copy_(sum(head.straight.weight for head in teachers.heads) / len(teachers.heads))
     stem.class_proj.bias.copy_(teachers.concepts.bias)
     model.visual.proj.weight.copy_(torch.eye(EMBED_DIM))
-    model.mit.position_embedding.mul_(0.1)
+    # Positions of frames that can be told from the features (whose deviation is 1), and that cancel in their mean.
+    positions = 0.3 * torch.randn_like(model.mit.position_embedding)
+    model.mit.position_embedding.copy_(positions - positions.mean(-2, keepdim=True))
     for name, parameter in model.named_parameters():
         if name.endswith(("attn.out.weight", "mlp.down.weight")):
             parameter.mul_(0.3 if name.startswith("visual.") else 0.1)
@@ -230,7 +232,7 @@ def main() -> None:
     args = parser.parse_args()
     random.seed(0)
     torch.manual_seed(0)
-    embed_texts = text_embedder(args.work, args.minilm)
+    embed_texts = text_embedder(args.data, args.work, args.minilm)
     material = Material(args.data, args.work, embed_texts, args.hold_out)
     teachers, model = Teachers(), Xclip(config(), text=False)
     teachers.load_state_dict(torch.load(args.work / f"{args.teachers}.pt"))
