@@ -52,7 +52,10 @@ def save(
     state = {key: value.detach().cpu().contiguous().clone() for key, value in model.state_dict().items()}
     draft = path.with_name(f".{path.name}.{os.getpid()}")
     try:
+        draft.touch()
+        mode = draft.stat().st_mode  # what the user's umask gives; save_file makes a file for its owner alone
         save_file(state, draft, metadata={METADATA_KEY: json.dumps(about, ensure_ascii=False)})
+        draft.chmod(mode)
         draft.replace(path)
     except (OSError, safetensors.SafetensorError) as error:
         draft.unlink(missing_ok=True)
