@@ -15,12 +15,7 @@ from xclip_cli.outputs import FORMATS
 from xclip_cli.outputs.base import render
 from xclip_cli.results import VideoResult
 from xclip_cli.settings import TagSettings
-
-VIDEO_SUFFIXES = tuple(
-    f".{name}"
-    for name in "3gp asf avi flv gif m2ts m4v mkv mov mp4 mpeg mpg mts mxf ogv ts vob webm wmv".split()  # noqa: SIM905
-)
-
+from xclip_cli.video.source import VIDEO_SUFFIXES, is_video_name
 
 def find_videos(paths: Iterable[str], recursive: bool = False) -> list[str]:
     """The videos that files, folders and glob patterns name, each once, in a fixed order.
@@ -39,10 +34,6 @@ def find_videos(paths: Iterable[str], recursive: bool = False) -> list[str]:
     return list(found)
 
 
-def _is_video(name: str) -> bool:
-    return not name.startswith(".") and os.path.splitext(name)[1].lower() in VIDEO_SUFFIXES
-
-
 def _in_folder(folder: str, recursive: bool) -> list[str]:
     def unreadable(error: OSError):
         raise UsageError(f"cannot list the folder {error.filename!r}: {error.strerror}", "check its permissions")
@@ -50,7 +41,7 @@ def _in_folder(folder: str, recursive: bool) -> list[str]:
     videos = []
     for parent, folders, files in os.walk(folder, onerror=unreadable):
         folders[:] = sorted(name for name in folders if recursive and not name.startswith("."))
-        videos += [os.path.join(parent, name) for name in sorted(files) if _is_video(name)]
+        videos += [os.path.join(parent, name) for name in sorted(files) if is_video_name(name)]
     if not videos:
         raise UsageError(
             f"no videos in the folder {folder!r}: looked for {', '.join(VIDEO_SUFFIXES)}",

@@ -1,4 +1,4 @@
-"""Frames as a reader gives them -> the tensor the network takes. Deterministic, and one clip in memory at a time."""
+"""Frames as a reader gives them -> the tensor the network takes, for tagging and, varied, for training."""
 
 import numpy as np
 import torch
@@ -6,6 +6,8 @@ from torch.nn import functional as F
 
 from xclip_cli.registry import Preprocessing
 
+_CROP_SCALES = (1, 0.875, 0.75, 0.66)
+_JITTER, _JITTER_PROBABILITY, _GREY_PROBABILITY = 0.4, 0.8, 0.2
 _LONGEST = 32  # a frame of 2 x 10000 pixels, resized by its short side, would fill gigabytes
 
 
@@ -19,16 +21,75 @@ def preprocess(frames: np.ndarray, spec: Preprocessing, num_crops: int = 1) -> t
     """
     if num_crops not in (1, 3):
         raise ValueError(f"num_crops is {num_crops}: it must be 1 or 3")
-    pixels = torch.from_numpy(np.require(frames, requirements=["C", "W"])).permute(0, 3, 1, 2)
-    size = spec.crop
     if num_crops == 3:
-        views = _ends_and_centre(_resize_short_side(pixels, size, spec.interpolation), size)
-    elif spec.mode == "squash":
-        views = [_resize(pixels, size, size, spec.interpolation)]
+        views = _ends_and_centre(_resize_short_side(_pixels(frames), spec.crop, spec.interpolation), spec.crop)
     else:
-        views = [_centre(_resize_short_side(pixels, spec.resize, spec.interpolation), size)]
+        views = [_centre(_shrink(_pixels(frames), spec), spec.crop)]
+    return torch.stack([_normalise(view.float(), spec) for view in views])
+
+
+def shrink(frames: np.ndarray, spec: Preprocessing) -> np.ndarray:
+    """Frames uint8 (T, H, W, 3), resized as ``spec`` says and not yet cropped: ``preprocess`` gives the same of both."""
+    return _shrink(_pixels(frames), spec).permute(0, 2, 3, 1).contiguous().numpy()
+
+
+def augment(frames: np.ndarray, spec: Preprocessing, generator: torch.Generator, flip: bool = True) -> torch.Tensor:
+    """A training view of shrunk frames uint8 (T, H, W, 3): float32 (T, 3, S, S), every frame changed alike.
+
+    Multi-scale crop at a corner or the middle, mirrored half the time if ``flip``, colours jittered with probability
+    0.8, grey with 0.2: the paper's recipe (section 4.1, after TSN, Wang et al. 2016). Drawn from ``generator`` alone.
+    """
+    pixels = _multi_scale_crop(_pixels(frames), spec, generator).float()
+    if flip and _draw(generator) < 0.5:
+        pixels = pixels.flip(-1)
+    if _draw(generator) < _JITTER_PROBABILITY:
+        pixels = _jitter(pixels, generator)
+    if _draw(generator) < _GREY_PROBABILITY:
+        pixels = _grey(pixels).expand_as(pixels)
+    return _normalise(pixels.clone(), spec)
+
+
+def _multi_scale_crop(pixels: torch.Tensor, spec: Preprocessing, generator: torch.Generator) -> torch.Tensor:
+    height, width = pixels.shape[-2:]
+    first = int(_draw(generator) * len(_CROP_SCALES))
+    second = min(max(first + int(_draw(generator) * 3) - 1, 0), len(_CROP_SCALES) - 1)  # nearly square
+    tall, wide = (max(1, round(min(height, width) * _CROP_SCALES[i])) for i in (first, second))
+    places = ((0, 0), (0, 1), (1, 0), (1, 1), (0.5, 0.5))
+    down, right = places[int(_draw(generator) * len(places))]
+    top, left = int((height - tall) * down), int((width - wide) * right)
+    return _resize(pixels[..., top : top + tall, left : left + wide], spec.crop, spec.crop, spec.interpolation)
+
+
+def _jitter(pixels: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """Brightness, contrast and saturation, each by a factor of 1 - 0.4 to 1 + 0.4."""
+    brightness, contrast, saturation = (1 + _JITTER * (2 * _draw(generator) - 1) for _ in range(3))
+    pixels = pixels * brightness
+    pixels = contrast * pixels + (1 - contrast) * _grey(pixels).mean()
+    return (saturation * pixels + (1 - saturation) * _grey(pixels)).clamp(0, 255)
+
+
+def _grey(pixels: torch.Tensor) -> torch.Tensor:
+    """(T, 3, H, W) -> luma (T, 1, H, W), ITU-R BT.601."""
+    return (pixels * torch.tensor([0.299, 0.587, 0.114]).view(3, 1, 1)).sum(dim=1, keepdim=True)
+
+
+def _draw(generator: torch.Generator) -> float:
+    return torch.rand((), generator=generator).item()
+
+
+def _pixels(frames: np.ndarray) -> torch.Tensor:
+    return torch.from_numpy(np.require(frames, requirements=["C", "W"])).permute(0, 3, 1, 2)
+
+
+def _normalise(pixels: torch.Tensor, spec: Preprocessing) -> torch.Tensor:
     mean, std = (torch.tensor(values).mul(255).view(3, 1, 1) for values in (spec.mean, spec.std))
-    return torch.stack([view.float().sub_(mean).div_(std) for view in views])
+    return pixels.sub_(mean).div_(std)
+
+
+def _shrink(pixels: torch.Tensor, spec: Preprocessing) -> torch.Tensor:
+    if spec.mode == "squash":
+        return _resize(pixels, spec.crop, spec.crop, spec.interpolation)
+    return _resize_short_side(pixels, spec.resize, spec.interpolation)
 
 
 def _resize_short_side(pixels: torch.Tensor, size: int, interpolation: str) -> torch.Tensor:

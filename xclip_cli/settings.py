@@ -12,9 +12,9 @@ READERS = ("opencv", "decord")
 _DEVICE = re.compile(r"auto|cpu|mps|cuda(:\d+)?")
 
 
-def _require(holds: bool, option: str, value: object, rule: str) -> None:
+def _require(holds: bool, option: str, value: object, rule: str, command: str = "tag") -> None:
     if not holds:
-        raise UsageError(f"--{option} is {value!r}: it must be {rule}", f"xclip tag --help says what --{option} does")
+        raise UsageError(f"--{option} is {value!r}: it must be {rule}", f"xclip {command} --help says what it does")
 
 
 @dataclass(frozen=True)
@@ -59,3 +59,83 @@ class TagSettings:
         for speed_only in ("batch_size", "workers", "decode_timeout_seconds", "model"):
             del values[speed_only]
         return sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class FinetuneSettings:
+    """How to fine-tune. Raises UsageError naming the option, the value and the rule.
+
+    ``val`` is a share (0..1) of each class or the path of other clips; ``others`` clips with labels that are not tuned
+    on. ``shots`` clips of each class are learned from; None: all. ``epochs``, ``batch_size`` (per process, cut into
+    ``accumulate`` parts) and ``lr`` are the regime's where None. ``dtype`` "auto" is bfloat16 on CUDA, else float32.
+    ``keep`` is the share of the original weights in the result, or "auto"; ``lora`` a rank, 0 for none.
+    """
+
+    model: str = "mini"
+    regime: str = "few-shot"
+    val: str = "0.2"
+    others: str | None = None
+    class_list: str | None = None
+    group_regex: str | None = None
+    shots: int | None = None
+    epochs: int | None = None
+    batch_size: int | None = None
+    accumulate: int = 1
+    lr: float | None = None
+    patience: int | None = None
+    seed: int = 0
+    keep: str = "0"
+    lora: int = 0
+    learn_context: int = 0
+    checkpointing: bool = False
+    device: str = "auto"
+    dtype: str = "auto"
+    workers: int = 2
+    reader: str = "opencv"
+    decode_timeout_seconds: float = 60.0
+
+    def __post_init__(self):
+        def require(holds, option, value, rule):
+            _require(holds, option, value, rule, "finetune")
+
+        for option in ("shots", "epochs", "batch_size", "patience"):
+            value = getattr(self, option)
+            require(value is None or value >= 1, option.replace("_", "-"), value, "1 or more")
+        require(self.accumulate >= 1, "accumulate", self.accumulate, "1 or more")
+        require(self.lr is None or 0 < self.lr < 1, "lr", self.lr, "between 0 and 1")
+        share = _number(self.keep)
+        require(self.keep == "auto" or (share is not None and 0 <= share <= 1), "keep", self.keep, "0 to 1, or auto")
+        share = _number(self.val)
+        require(share is None or 0 < share < 1, "val", self.val, "a share between 0 and 1, a folder or a CSV")
+        require(0 <= self.lora <= 1024, "lora", self.lora, "a rank from 0 to 1024")
+        require(0 <= self.learn_context <= 64, "learn-context", self.learn_context, "from 0 to 64 words")
+        plain = self.keep == "0" or not (self.learn_context or self.regime == "linear")
+        require(plain, "keep", self.keep, "0 with --learn-context and linear, which have no original weights")
+        require(bool(_DEVICE.fullmatch(self.device)), "device", self.device, "auto, cpu, cuda, cuda:N or mps")
+        require(self.dtype in ("auto", *DTYPES), "dtype", self.dtype, "auto or " + " or ".join(DTYPES))
+        require(1 <= self.workers <= 64, "workers", self.workers, "from 1 to 64")
+        require(self.decode_timeout_seconds > 0, "decode-timeout", self.decode_timeout_seconds, "more than 0 seconds")
+        try:
+            re.compile(self.group_regex or "")
+        except re.error as error:
+            require(False, "group-regex", self.group_regex, f"a regular expression ({error})")
+
+    @property
+    def val_share(self) -> float | None:
+        """Of each class; None where ``val`` names clips."""
+        return _number(self.val)
+
+    @property
+    def fingerprint(self) -> str:
+        """The same for two settings that give the same weights from the same clips and model."""
+        values = asdict(self)
+        for other in ("workers", "decode_timeout_seconds", "model", "others", "keep", "checkpointing"):
+            del values[other]
+        return sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
+
+
+def _number(text: str) -> float | None:
+    try:
+        return float(text)
+    except ValueError:
+        return None

@@ -19,7 +19,7 @@ from xclip_cli.errors import ModelError, OutputError
 from xclip_cli.model.xclip import Xclip
 from xclip_cli.registry import Preprocessing
 
-METADATA_KEY = "xclip"
+METADATA_KEY, LABEL_FEATURES = "xclip", "label_features"
 FORMAT = 1
 
 
@@ -30,11 +30,13 @@ def save(
     preprocessing: Preprocessing,
     name: str,
     labels: Sequence[str] | None = None,
+    label_features: Tensor | None = None,
     made_by: str = "",
 ) -> None:
     """Writes one .safetensors that reloads by its path alone: the weights as they are, the rest as JSON metadata.
 
-    ``labels`` are the names that the model was tuned on. The file appears at once, whole, or not at all.
+    ``labels`` are the names that the model was tuned on; ``label_features`` (N, E), if given, stand for their text, not
+    what the text tower says of them: a linear probe, or features of learned words. The file appears at once, whole, or not at all.
     Raises OutputError where it cannot be written.
     """
     import safetensors
@@ -50,6 +52,8 @@ def save(
         "made_by": made_by,
     }
     state = {key: value.detach().cpu().contiguous().clone() for key, value in model.state_dict().items()}
+    if label_features is not None:
+        state[LABEL_FEATURES] = label_features.detach().cpu().contiguous()
     draft = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         draft.touch()

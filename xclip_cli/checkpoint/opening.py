@@ -15,12 +15,13 @@ from torch import Tensor, nn
 from xclip_cli import hub
 from xclip_cli.errors import ModelError
 from xclip_cli.keymap import translate
+from xclip_cli.labels import from_names
 from xclip_cli.model.config import TextConfig, VisionConfig, XclipConfig
 from xclip_cli.model.text import TextTower, count_tokens, tokenize, trim
 from xclip_cli.model.xclip import Xclip
 from xclip_cli.registry import MODELS, ModelSpec, Preprocessing, find
 
-from .files import load_strictly, read_metadata, read_pickle, read_safetensors, tensors_in
+from .files import LABEL_FEATURES, load_strictly, read_metadata, read_pickle, read_safetensors, tensors_in
 
 OPEN_CLIP_PREFIX = "open_clip:"
 _CHUNK = 64  # texts encoded at once: 400 labels x 16 templates in one batch would need 70 GB
@@ -32,19 +33,21 @@ class TextEncoder:
     """A text tower with its tokenizer. Calling it with N texts gives float32 (N, E) on the CPU, not normalised.
 
     ``count_tokens(texts)`` says how many tokens each text needs, start and end included; a text of more than
-    ``context_length`` is cut by the tokenizer.
+    ``context_length`` is cut by the tokenizer. ``known`` texts have features (E,) of their own.
     """
 
     encode: Callable[[Tensor], Tensor]
     tokenize: Callable[[list[str]], Tensor]
     count_tokens: Callable[[list[str]], list[int]]
     context_length: int
+    known: Mapping[str, Tensor] = field(default_factory=dict)
 
     def __call__(self, texts: list[str]) -> Tensor:
         with torch.inference_mode():
             chunks = [texts[i : i + _CHUNK] for i in range(0, len(texts), _CHUNK)]
             features = torch.cat([self.encode(self.tokenize(chunk)).float() for chunk in chunks])
-        return features.clone()  # outside inference mode, so that training may use it
+        rows = zip(texts, features.clone(), strict=True)  # outside inference mode, so that training may use it
+        return torch.stack([self.known.get(text, row) for text, row in rows])
 
 
 @dataclass(frozen=True)
@@ -142,9 +145,14 @@ def _open_ours(path: Path, about: Mapping, name: str | None) -> Checkpoint:
         config = XclipConfig.from_dict(about["config"])
         preprocessing = Preprocessing(**about["preprocessing"])
         name, labels = name or str(about["name"]), about["labels"]
-    return _checkpoint(
-        name, path, config, preprocessing, lambda wanted: read_safetensors(path, wanted), default_labels=labels
-    )
+        own = labels and read_safetensors(path, lambda key: key == LABEL_FEATURES).get(LABEL_FEATURES)
+        prompts = [label.prompts[0] for label in from_names(labels).labels] if own is not None and labels else []
+
+    def read(wanted: Callable[[str], bool]) -> dict[str, Tensor]:
+        return read_safetensors(path, lambda key: key != LABEL_FEATURES and wanted(key))
+
+    known = dict(zip(prompts, own.float(), strict=True)) if prompts else {}
+    return _checkpoint(name, path, config, preprocessing, read, known, default_labels=labels)
 
 
 def _open_folder(folder: Path, name: str | None = None, spec: ModelSpec | None = None) -> Checkpoint:
@@ -190,6 +198,7 @@ def _checkpoint(
     config: XclipConfig,
     preprocessing: Preprocessing,
     read: Callable[[Callable[[str], bool]], Mapping[str, Tensor]],
+    known: Mapping[str, Tensor] | None = None,
     **more,
 ) -> Checkpoint:
     """``read(wanted)`` gives our names' tensors; of a file that can be read in part, those whose own key is wanted."""
@@ -201,7 +210,8 @@ def _checkpoint(
 
     def text_encoder() -> TextEncoder:
         tower = load(lambda: nn.ModuleDict({"text": _text_tower(config)}), _is_text)["text"]
-        return TextEncoder(lambda tokens: tower(trim(tokens)), tokenize, count_tokens, config.text.context_length)
+        encode, length = lambda tokens: tower(trim(tokens)), config.text.context_length
+        return TextEncoder(encode, tokenize, count_tokens, length, known or {})
 
     return Checkpoint(
         name,

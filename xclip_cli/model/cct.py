@@ -1,7 +1,10 @@
 """Cross-frame communication transformer: the frame encoder in which frames talk (paper, section 3.2)."""
 
+from functools import partial
+
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from .block import Attention, Block, parameter
 from .config import Activation, XclipConfig
@@ -48,6 +51,7 @@ class FrameEncoder(nn.Module):
         vision = config.vision
         make_block = CrossFrameBlock if config.cross_frame else Block
         self.cross_frame = config.cross_frame
+        self.checkpointing = False
         self.stem = make_stem(vision)
         self.position_embedding = parameter(vision.num_patches + 1, vision.width)
         self.ln_pre = nn.LayerNorm(vision.width)
@@ -59,9 +63,20 @@ class FrameEncoder(nn.Module):
 
     def forward(self, frames: Tensor) -> tuple[Tensor, Tensor]:
         """(B, T, 3, S, S) -> (B, T, E) and (B, T, P, width)."""
-        num_frames = frames.shape[1]
-        x = self.ln_pre(self.stem(frames.flatten(0, 1)) + self.position_embedding)
+        return self.encode(self.stem(frames.flatten(0, 1)).unflatten(0, frames.shape[:2]))
+
+    def encode(self, tokens: Tensor, kept: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """The stem's tokens (B, T, 1 + P, width) -> the same; of the patches only those ``kept`` (indices), if given.
+
+        With ``checkpointing`` set, training keeps each block's input alone and computes the rest again.
+        """
+        num_frames = tokens.shape[1]
+        tokens = tokens + self.position_embedding
+        if kept is not None:
+            tokens = torch.cat([tokens[:, :, :1], tokens[:, :, 1 + kept]], dim=2)
+        x = self.ln_pre(tokens.flatten(0, 1))
         for block in self.blocks:
-            x = block(x, num_frames) if self.cross_frame else block(x)
+            run = partial(block, num_frames=num_frames) if self.cross_frame else block
+            x = checkpoint(run, x, use_reentrant=False) if self.checkpointing and self.training else run(x)
         x = x.unflatten(0, (-1, num_frames))
         return self.proj(self.ln_post(x[:, :, 0])), x[:, :, 1:]

@@ -55,7 +55,10 @@ class Xclip(nn.Module):
         Raises ModelError for frames of another number or size.
         """
         self._check(frames)
-        frame_features, patches = self.visual(frames)
+        return self.integrate(*self.visual(frames))
+
+    def integrate(self, frame_features: Tensor, patches: Tensor) -> VideoFeatures:
+        """What the frame encoder gives, (B, T, E) and (B, T, P, width) -> features."""
         return VideoFeatures(
             video=frame_features.mean(dim=1) if self.mit is None else self.mit(frame_features),
             patches=None if self.prompts is None else self.prompts.project(patches),

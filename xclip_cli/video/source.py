@@ -11,9 +11,19 @@ from xclip_cli.errors import VideoError
 MAX_FRAME_PIXELS = 100_000_000
 MAX_CLIP_BYTES = 4 * 2**30
 
+VIDEO_SUFFIXES = tuple(
+    f".{name}"
+    for name in "3gp asf avi flv gif m2ts m4v mkv mov mp4 mpeg mpg mts mxf ogv ts vob webm wmv".split()  # noqa: SIM905
+)
+
 _HEAD_BYTES = 64
 # Text formats in which FFmpeg follows references to other files and addresses.
 _PLAYLISTS = (b"#EXTM3U", b"ffconcat", b"<?xml", b"<MPD", b"<SMIL", b"v=0", b"[playlist]")
+
+
+def is_video_name(name: str) -> bool:
+    """Whether a file in a folder counts as a video: by its suffix, and not hidden."""
+    return not name.startswith(".") and os.path.splitext(name)[1].lower() in VIDEO_SUFFIXES
 
 
 def shown(path: str) -> str:

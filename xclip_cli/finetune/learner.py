@@ -1,0 +1,100 @@
+"""The network as it learns: a frozen front whose output is kept, and the rest, with a head that names the classes."""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from xclip_cli.errors import UsageError
+from xclip_cli.model.block import parameter
+from xclip_cli.model.text import tokenize, trim
+from xclip_cli.model.xclip import VideoFeatures, Xclip
+
+from .lora import adapt, is_low_rank
+from .regimes import Regime, is_new
+
+
+class Learner(nn.Module):
+    """Scores clips over fixed classes. ``inputs`` are the front's outputs: pixels, the stem's tokens, or what the frame
+    encoder gives. The classes come from the text tower (after ``context`` learned words, if any) or are vectors of
+    their own, ``classifier``, without text. ``rank`` above 0: what was there before learns by low-rank changes alone.
+    """
+
+    def __init__(
+        self, model: Xclip, names: Sequence[str], regime: Regime, front: str, context: int = 0, rank: int = 0
+    ):
+        super().__init__()
+        self.model, self.regime, self.front = model, regime, front
+        self.register_buffer("tokens", trim(tokenize(list(names))), persistent=False)
+        self.context = parameter(context, model.config.text.width) if context else None
+        self.classifier = parameter(len(names), model.config.embed_dim) if regime.head == "classifier" else None
+        longest = self.tokens.shape[1] + context
+        if longest > model.config.text.context_length:
+            raise UsageError(
+                f"the longest label and --learn-context {context} make {longest} tokens: this model reads "
+                f"{model.config.text.context_length}",
+                "shorten the labels or learn fewer words",
+            )
+        if rank:
+            adapt(model, rank, set(regime.parameters(model)))
+        trained = regime.parameters(model)
+        own = {name: p for name, p in (("context", self.context), ("classifier", self.classifier)) if p is not None}
+        self.trained = own | {n: p for n, p in trained.items() if not rank or is_low_rank(n) or is_new(n)}
+        for tensor in self.parameters():
+            tensor.requires_grad_(False)
+        for tensor in self.trained.values():
+            tensor.requires_grad_(True)
+        self._fixed_text: Tensor | None = None
+
+    def encode_front(self, frames: Tensor) -> tuple[Tensor, ...]:
+        """Normalised frames (B, T, 3, S, S) -> what the rest takes, B first."""
+        if self.front == "stem":
+            return (self.model.visual.stem(frames.flatten(0, 1)).unflatten(0, frames.shape[:2]),)
+        return self.model.visual(frames) if self.front == "visual" else (frames,)
+
+    def video(self, inputs: Sequence[Tensor], kept: Tensor | None = None) -> VideoFeatures:
+        """``kept``: the patches to look at (indices), or all."""
+        if self.front == "visual":
+            return self.model.integrate(*inputs)
+        [tokens] = inputs
+        if self.front == "pixels":
+            tokens = self.model.visual.stem(tokens.flatten(0, 1)).unflatten(0, tokens.shape[:2])
+        return self.model.integrate(*self.model.visual.encode(tokens, kept))
+
+    def text(self) -> Tensor:
+        """Features of the classes (N, E); computed once where nothing of them learns."""
+        if self.classifier is not None:
+            return self.classifier
+        if self.context is not None or any(p.requires_grad for p in self.model.text.parameters()):
+            return self.model.text(self.tokens, self.context)
+        if self._fixed_text is None:
+            with torch.no_grad():
+                self._fixed_text = self.model.text(self.tokens)
+        return self._fixed_text
+
+    def forward(self, inputs: Sequence[Tensor], kept: Tensor | None = None) -> Tensor:
+        """Logits (B, N)."""
+        video, text = self.video(inputs, kept), self.text()
+        if self.classifier is not None:
+            return self.model.logits(F.normalize(video.video, dim=-1) @ F.normalize(text, dim=-1).T)
+        return self.model.logits(self.model.similarity(video, text))
+
+    def patches(self, generator: torch.Generator) -> Tensor | None:
+        """Which patches a training step looks at; None: all of them."""
+        count = self.model.config.vision.num_patches
+        if self.model.config.vision.stem == "patch" or self.front == "visual":
+            return None
+        return torch.randperm(count, generator=generator)[: max(1, round(count * (1 - self.regime.patch_dropout)))]
+
+
+def choose_front(model: Xclip, regime: Regime) -> str:
+    """The longest part of the network that stays as it is and whose output is worth keeping.
+
+    ``visual``: the frame encoder; ``stem``: a convolutional stem; ``pixels``: nothing.
+    """
+    learning = [name for name in regime.parameters(model) if name.startswith("visual.")]
+    if not learning:
+        return "visual"
+    in_stem = any(name.startswith("visual.stem.") for name in learning)
+    return "pixels" if in_stem or model.config.vision.stem == "patch" else "stem"

@@ -1,0 +1,97 @@
+"""Everything that a run needs to go on, in one file that is whole or as it was."""
+
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from xclip_cli.errors import OutputError, UsageError
+
+from .learner import Learner
+from .ranks import Ranks
+
+
+@dataclass
+class State:
+    """``epoch`` and ``step`` are the next to be done; ``purpose`` says which run this is (data, model, options).
+
+    ``history`` has one entry for each epoch; ``best`` the weights of the one with the best validation accuracy, kept
+    where a patience asks for them.
+    """
+
+    path: Path
+    purpose: str
+    keeps_best: bool = False
+    epoch: int = 0
+    step: int = 0
+    loss_sum: float = 0.0
+    history: list[dict[str, Any]] = field(default_factory=list)
+    best: dict[str, Tensor] | None = None
+    _saved: dict[str, Any] | None = None
+
+    def load(self) -> "State":
+        """What the file holds. Raises UsageError for one of another run, or one that cannot be read."""
+        hint = "start anew without --resume, with --overwrite or another -o"
+        try:
+            saved = torch.load(self.path, map_location="cpu", weights_only=True)
+            purpose = saved["purpose"]
+        except FileNotFoundError:
+            return self
+        except Exception as error:  # torch raises many kinds for a damaged file
+            raise UsageError(f"{str(self.path)!r} cannot be read: {str(error).splitlines()[0][:120]}", hint) from error
+        if purpose != self.purpose:
+            raise UsageError(f"{str(self.path)!r} is of another run: the clips, the model or an option changed", hint)
+        for name in ("epoch", "step", "loss_sum", "history", "best"):
+            setattr(self, name, saved[name])
+        self._saved = saved
+        return self
+
+    def restore(self, learner: Learner, optimiser: torch.optim.Optimizer, scaler) -> None:
+        """Puts what was loaded, if anything, into the learner and its optimiser."""
+        if self._saved is None:
+            return
+        with torch.no_grad():
+            for name, parameter in learner.trained.items():
+                parameter.copy_(self._saved["trained"][name])
+        optimiser.load_state_dict(self._saved["optimiser"])
+        scaler.load_state_dict(self._saved["scaler"])
+        self._saved = None
+
+    def finish_epoch(self, learner: Learner, loss: float, accuracy: float | None, val_loss: float | None) -> None:
+        """Closes the epoch: later ones begin at step 0."""
+        best = max((entry["accuracy"] or 0 for entry in self.history), default=-1.0)
+        self.history.append({"epoch": self.epoch + 1, "loss": loss, "accuracy": accuracy, "val_loss": val_loss})
+        if self.keeps_best and (accuracy or 0) > best:
+            self.best = {name: p.detach().cpu().clone() for name, p in learner.trained.items()}
+        self.epoch, self.step, self.loss_sum = self.epoch + 1, 0, 0.0
+
+    def ran_out_of_patience(self, patience: int | None) -> bool:
+        """Whether the best accuracy is more than ``patience`` epochs old."""
+        if patience is None or not self.history:
+            return False
+        scores = [entry["accuracy"] or 0 for entry in self.history]
+        return len(scores) - 1 - scores.index(max(scores)) >= patience
+
+    def keep(self, learner: Learner, optimiser: torch.optim.Optimizer, scaler, ranks: Ranks) -> None:
+        """Writes the file; the first process does it for all. Raises OutputError and leaves the old file as it was."""
+        if not ranks.first:
+            return
+        content = {name: getattr(self, name) for name in ("purpose", "epoch", "step", "loss_sum", "history", "best")}
+        content["trained"] = {name: parameter.detach() for name, parameter in learner.trained.items()}
+        content |= {"optimiser": optimiser.state_dict(), "scaler": scaler.state_dict()}
+        draft = self.path.with_name(f".{self.path.name}.{os.getpid()}")
+        try:
+            with open(draft, "wb") as stream:
+                torch.save(content, stream)
+                stream.flush()
+                os.fsync(stream.fileno())
+            draft.replace(self.path)
+        except (OSError, RuntimeError) as error:  # torch's writer reports a full disk as RuntimeError
+            draft.unlink(missing_ok=True)
+            raise OutputError(
+                f"{str(self.path)!r} cannot be written: {str(error).splitlines()[0][:120]}",
+                f"free space and run the same command with --resume: it goes on after epoch {max(0, self.epoch - 1)}",
+            ) from error
