@@ -17,6 +17,7 @@ from xclip_cli.results import VideoResult
 from xclip_cli.settings import TagSettings
 from xclip_cli.video.source import VIDEO_SUFFIXES, is_video_name
 
+
 def find_videos(paths: Iterable[str], recursive: bool = False) -> list[str]:
     """The videos that files, folders and glob patterns name, each once, in a fixed order.
 

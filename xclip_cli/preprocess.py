@@ -29,7 +29,7 @@ def preprocess(frames: np.ndarray, spec: Preprocessing, num_crops: int = 1) -> t
 
 
 def shrink(frames: np.ndarray, spec: Preprocessing) -> np.ndarray:
-    """Frames uint8 (T, H, W, 3), resized as ``spec`` says and not yet cropped: ``preprocess`` gives the same of both."""
+    """Frames uint8 (T, H, W, 3), resized as ``spec`` says but not cropped: ``preprocess`` gives the same of both."""
     return _shrink(_pixels(frames), spec).permute(0, 2, 3, 1).contiguous().numpy()
 
 

@@ -36,8 +36,8 @@ def save(
     """Writes one .safetensors that reloads by its path alone: the weights as they are, the rest as JSON metadata.
 
     ``labels`` are the names that the model was tuned on; ``label_features`` (N, E), if given, stand for their text, not
-    what the text tower says of them: a linear probe, or features of learned words. The file appears at once, whole, or not at all.
-    Raises OutputError where it cannot be written.
+    what the text tower says of them: a linear probe, or features of learned words. The file appears at once, whole, or
+    not at all. Raises OutputError where it cannot be written.
     """
     import safetensors
     from safetensors.torch import save_file

@@ -8,6 +8,7 @@ import typer
 
 from xclip_cli import __version__
 from xclip_cli.cli import console, labels, models
+from xclip_cli.cli.finetune import finetune
 from xclip_cli.cli.sample import sample
 from xclip_cli.cli.tag import tag
 from xclip_cli.errors import XclipError
@@ -22,6 +23,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command()(tag)
+app.command()(finetune)
 app.add_typer(labels.app, name="labels")
 app.add_typer(models.app, name="models")
 app.command()(sample)

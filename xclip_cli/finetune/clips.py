@@ -1,4 +1,4 @@
-"""The clips of a training set as tensors: decoded once, in processes that can be killed, and kept in the user's cache."""
+"""The clips of a training set as tensors: decoded once, in processes that can be killed, and kept in a cache."""
 
 import hashlib
 import os
@@ -39,8 +39,21 @@ class Findings:
     unreadable: dict[Sample, str] = field(default_factory=dict)
     sha256: dict[str, str] = field(default_factory=dict)
 
-    def duplicates(self, train: Sequence[Sample], val: Sequence[Sample]) -> list[tuple[str, str]]:
-        """Pairs of files of one content (path of the first, path of the other): first those across the splits."""
+    @property
+    def count(self) -> int:
+        """Clips that were read, or could not be."""
+        return len(self.seconds) + len(self.unreadable)
+
+    def add(self, more: "Findings") -> None:
+        """Takes in what another reading found."""
+        self.seconds |= more.seconds
+        self.unreadable |= more.unreadable
+        self.sha256 |= more.sha256
+
+    def duplicates(
+        self, train: Sequence[Sample], val: Sequence[Sample]
+    ) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
+        """Pairs of paths of one content: across the splits (a leak: learned from, validated on), and within one."""
         first: dict[tuple[str, float | None], tuple[Sample, bool]] = {}
         across, within = [], []
         for sample, held in [(s, False) for s in train] + [(s, True) for s in val]:
@@ -51,7 +64,7 @@ class Findings:
                 twin, twin_held = first[key]
                 (across if held != twin_held else within).append((twin.path, sample.path))
             first.setdefault(key, (sample, held))
-        return across + within
+        return across, within
 
 
 class ClipStore:
@@ -155,7 +168,10 @@ class ClipStore:
         """One view of what is kept, or made now where nothing is."""
         import safetensors
 
-        with suppress(OSError, safetensors.SafetensorError), safetensors.safe_open(self._path(sample, varied), "pt") as f:
+        with (
+            suppress(OSError, safetensors.SafetensorError),
+            safetensors.safe_open(self._path(sample, varied), "pt") as f,
+        ):
             return tuple(f.get_slice(name)[view] for name in sorted(f.keys()))
         return tuple(tensor[view] for tensor in self._make(self._submit(sample).result(), sample, varied))
 
@@ -178,7 +194,9 @@ class ClipStore:
         path = self._path(sample, varied)
         draft = path.with_name(f".{path.name}.{os.getpid()}")
         try:
-            save_file({str(i): tensor.contiguous() for i, tensor in enumerate(tensors)}, draft, {"seconds": str(seconds)})
+            save_file(
+                {str(i): tensor.contiguous() for i, tensor in enumerate(tensors)}, draft, {"seconds": str(seconds)}
+            )
             draft.replace(path)
         except (OSError, safetensors.SafetensorError) as error:
             draft.unlink(missing_ok=True)
@@ -188,7 +206,13 @@ class ClipStore:
     def _path(self, sample: Sample, varied: bool) -> Path:
         """OSError where the clip is gone."""
         state = os.stat(sample.path)
-        stamp = (os.path.abspath(sample.path), state.st_size, state.st_mtime_ns, sample.start_seconds, sample.end_seconds)
+        stamp = (
+            os.path.abspath(sample.path),
+            state.st_size,
+            state.st_mtime_ns,
+            sample.start_seconds,
+            sample.end_seconds,
+        )
         views = varied and self.front is not None and (VIEWS, not sample.has_side)
         name = hashlib.sha256(f"{self._fingerprint} {stamp} {views}".encode()).hexdigest()
         return self._folder / f"{name[:40]}.safetensors"

@@ -1,4 +1,4 @@
-"""Interpolation of tuned and original weights, so that other labels still work (WiSE-FT, Wortsman et al., CVPR 2022)."""
+"""Tuned and original weights, interpolated, so that other labels still work (WiSE-FT, Wortsman et al., 2022)."""
 
 from collections.abc import Callable, Mapping
 

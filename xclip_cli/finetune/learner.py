@@ -21,9 +21,7 @@ class Learner(nn.Module):
     their own, ``classifier``, without text. ``rank`` above 0: what was there before learns by low-rank changes alone.
     """
 
-    def __init__(
-        self, model: Xclip, names: Sequence[str], regime: Regime, front: str, context: int = 0, rank: int = 0
-    ):
+    def __init__(self, model: Xclip, names: Sequence[str], regime: Regime, front: str, context: int = 0, rank: int = 0):
         super().__init__()
         self.model, self.regime, self.front = model, regime, front
         self.register_buffer("tokens", trim(tokenize(list(names))), persistent=False)
@@ -46,6 +44,11 @@ class Learner(nn.Module):
         for tensor in self.trained.values():
             tensor.requires_grad_(True)
         self._fixed_text: Tensor | None = None
+
+    @property
+    def by_name(self) -> bool:
+        """Whether the text tower alone gives the classes, so that any other label has its features too."""
+        return self.context is None and self.classifier is None
 
     def encode_front(self, frames: Tensor) -> tuple[Tensor, ...]:
         """Normalised frames (B, T, 3, S, S) -> what the rest takes, B first."""

@@ -201,9 +201,13 @@ def _distributed(task: Task) -> nn.Module:
 
 
 def _set_rate(optimiser: torch.optim.Optimizer, epoch: float, schedule: Schedule) -> float:
-    """Linear warm-up, then cosine to nothing; ``epoch`` is a fraction. Gives the rate of the weights that were there."""
+    """Linear warm-up, then cosine to nothing; ``epoch`` is a fraction. Gives the rate of weights that were there."""
     warm = min(schedule.warmup, schedule.epochs / 4)
-    share = (epoch + 1e-3) / warm if epoch < warm else (1 + math.cos(math.pi * (epoch - warm) / (schedule.epochs - warm))) / 2
+    share = (
+        (epoch + 1e-3) / warm
+        if epoch < warm
+        else (1 + math.cos(math.pi * (epoch - warm) / (schedule.epochs - warm))) / 2
+    )
     for group in optimiser.param_groups:
         group["lr"] = group["peak"] * share
     return schedule.rate * share
@@ -224,6 +228,6 @@ def _explained(task: Task) -> Iterator[None]:
         yield
     except torch.cuda.OutOfMemoryError as error:
         raise TrainingError(
-            f"out of memory on {task.device} with {task.schedule.batch_size} clips a step in {task.settings.accumulate} parts",
+            f"out of memory on {task.device}: {task.schedule.batch_size} clips in {task.settings.accumulate} part(s)",
             f"try --accumulate {2 * task.settings.accumulate}, then --checkpointing, then a smaller --batch-size",
         ) from error

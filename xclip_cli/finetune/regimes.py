@@ -77,6 +77,8 @@ _VISION, _TEXT = ("visual", "mit"), ("text", "prompts", "logit_scale")
 _FULL, _FEW = Schedule(8e-6, 30, 5, 256), Schedule(2e-6, 50, 5, 64)
 _SMALL = Schedule(1e-4, 20, 2, 16)
 
+NOTHING = Regime("nothing", (), Schedule(0, 0, 0, 1), Schedule(0, 0, 0, 1))
+
 REGIMES: Mapping[str, Regime] = {
     "few-shot": Regime("both towers, gently: for 2 to 16 clips a class", (*_VISION, *_TEXT), _FEW, _SMALL),
     "full": Regime(
@@ -98,7 +100,10 @@ REGIMES: Mapping[str, Regime] = {
     "text-only": Regime("text tower and prompts", _TEXT, _FEW, _SMALL),
     "prompts-only": Regime("video-specific prompts", ("prompts",), _FEW, _SMALL),
     "linear": Regime(
-        "a linear probe: one vector per class, no text", (), Schedule(1e-3, 100, 5, 64), Schedule(1e-3, 100, 5, 16),
+        "a linear probe: one vector per class, no text",
+        (),
+        Schedule(1e-3, 100, 5, 64),
+        Schedule(1e-3, 100, 5, 16),
         head="classifier",
     ),
 }

@@ -1,128 +1,270 @@
 """A whole fine-tuning run: clips and a model in; a better model, and what became of it, out."""
 
+import copy
 import hashlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from xclip_cli import __version__
 from xclip_cli.checkpoint import Checkpoint, open_checkpoint, save
-from xclip_cli.errors import ModelError, OutputError, UsageError
-from xclip_cli.finetune import keep, lora
-from xclip_cli.finetune.clips import ClipStore, Findings
-from xclip_cli.finetune.data import Sample, choose_shots, label_names, read_samples, split_samples
-from xclip_cli.finetune.learner import Learner, choose_front
-from xclip_cli.finetune.loop import Epoch, Task, evaluate, places, train
-from xclip_cli.finetune.ranks import Ranks, joined
-from xclip_cli.finetune.regimes import REGIMES, Regime, Schedule
-from xclip_cli.finetune.report import Outcome, Report, write_labels, write_metrics
-from xclip_cli.finetune.state import State
+from xclip_cli.errors import OutputError, UsageError
 from xclip_cli.labels import from_names
 from xclip_cli.model.xclip import Xclip
 from xclip_cli.settings import FinetuneSettings
 from xclip_cli.tagger import resolve_device
 from xclip_cli.video.worker import DecodePool
 
-_FROZEN = Regime("nothing", ("-",), Schedule(0, 0, 0, 1), Schedule(0, 0, 0, 1))
+from . import keep, lora
+from .clips import ClipStore, Findings
+from .clipsets import Splits, find_clips
+from .data import label_names
+from .learner import Learner, choose_front
+from .loop import Epoch, Task, evaluate, places, train
+from .ranks import Ranks, joined
+from .regimes import NOTHING, REGIMES, Regime
+from .report import Report, Scores, write_metrics
+from .state import State
+
+STATE = "state.pt"
 Told = Callable[[int, int], None]
-
-
-@dataclass(frozen=True)
-class Splits:
-    """Clips to learn from, to validate on, and of other labels."""
-
-    train: list[Sample]
-    val: list[Sample]
-    others: list[Sample]
-
-    @property
-    def names(self) -> list[str]:
-        """The classes, in order."""
-        return label_names(self.train)
-
-    def without(self, unreadable: Mapping[Sample, str]) -> "Splits":
-        """Those that can be read. Raises UsageError where nothing of a class is left to learn from."""
-        left = Splits(*([s for s in part if s not in unreadable] for part in (self.train, self.val, self.others)))
-        if gone := sorted(set(self.names) - set(left.names)):
-            example = next(s for s in self.train if s.label == gone[0])
-            raise UsageError(
-                f"class {gone[0]!r} has no clip that can be read: {unreadable[example]}",
-                "replace its clips or take the class out; --check lists them all",
-            )
-        return left
+Stopped = Callable[[], bool]
 
 
 @dataclass(frozen=True)
 class Ready:
-    """What is known before the first step: how the clips read, and what training will take."""
+    """What is known before the first step."""
 
     splits: Splits
     findings: Findings
-    memory_bytes: int
     trained_parameters: int
+    memory_bytes: int
 
 
-def find_clips(data: str, settings: FinetuneSettings) -> Splits:
-    """What a dataset and its options name; no file is opened but lists. Raises UsageError."""
-    samples = read_samples(data, settings.class_list)
-    if settings.val_share is None:
-        training, val = samples, read_samples(settings.val, settings.class_list)
-    elif any(sample.split for sample in samples):
-        training = [s for s in samples if s.split in (None, "train")]
-        val = [s for s in samples if s.split in ("val", "test")]
-    else:
-        training, val = split_samples(samples, settings.val_share, settings.seed, settings.group_regex)
-    if unknown := sorted(set(label_names(val)) - set(label_names(training))):
-        raise UsageError(f"label {unknown[0]!r} stands in the validation clips alone", "every label needs training clips")
-    if len(label_names(training)) < 2:
-        raise UsageError(f"{data!r} has {len(label_names(training))} class: it must have at least 2")
-    if settings.shots:
-        training = choose_shots(training, settings.shots, settings.seed)
-    return Splits(training, val, read_samples(settings.others) if settings.others else [])
+@dataclass
+class Job:
+    """The clips, read, and the model, loaded: all that a run and an ablation have in common."""
+
+    settings: FinetuneSettings
+    checkpoint: Checkpoint
+    splits: Splits
+    findings: Findings
+    store: ClipStore
+    model: Xclip
+    regime: Regime
+    front: str
+    device: torch.device
+    ranks: Ranks
+
+    @property
+    def data_sha256(self) -> str:
+        """Of the contents, labels and splits of all clips."""
+        digest = hashlib.sha256()
+        for part in (self.splits.train, self.splits.val):
+            for s in part:
+                digest.update(f"{self.findings.sha256[s.path]} {s.start_seconds} {s.end_seconds} {s.label}\n".encode())
+            digest.update(b"\n")
+        return digest.hexdigest()
+
+    @property
+    def purpose(self) -> str:
+        """What a state must be of to go on with."""
+        return f"{self.data_sha256} {self.checkpoint.fingerprint} {self.settings.fingerprint}"
+
+    def task(self, learner: Learner, names: list[str] | None = None) -> Task:
+        """Of this job, for a learner over some classes (by default those that are tuned)."""
+        settings = self.settings
+        asked = {"epochs": settings.epochs, "batch_size": settings.batch_size, "rate": settings.lr}
+        schedule = replace(self.regime.schedule(self.model), **{k: v for k, v in asked.items() if v is not None})
+        parts = self.store, self.splits.train, self.splits.val, names or self.splits.names
+        return Task(learner.to(self.device), *parts, schedule, settings, self.device, self.ranks)
+
+    def learner(self, model: Xclip, regime: Regime) -> Learner:
+        """What learns; its weights and words that are new are drawn from the seed."""
+        torch.manual_seed(self.settings.seed)
+        model.visual.checkpointing = self.settings.checkpointing
+        texts = prompts(self.splits.names)
+        return Learner(model, texts, regime, self.front, self.settings.learn_context, self.settings.lora)
+
+    def logits(self, model: Xclip, others: bool = False) -> Tensor:
+        """What the model, its classes by their names, says of the validation clips, or of those of other labels."""
+        samples = self.splits.others if others else self.splits.val
+        names = label_names(samples) if others else self.splits.names
+        learner = Learner(model, prompts(names), NOTHING, self.front)
+        return evaluate(self.task(learner, names), samples)
+
+    def scores(self, model: Xclip) -> Scores:
+        """The model by its own text tower; what has no clips is None."""
+        splits = self.splits
+        mine = self.logits(model) if splits.val else None
+        others = accuracy(self.logits(model, others=True), splits.others) if splits.others else None
+        return Scores(mine, others)
+
+
+def accuracy(logits: Tensor, samples: list, names: list[str] | None = None) -> float:
+    """Top-1, 0 to 1."""
+    return (logits.argmax(1) == places(samples, names or label_names(samples))).float().mean().item()
+
+
+def prompts(names: list[str]) -> list[str]:
+    """The text that stands for each name, as when tagging."""
+    return [label.prompts[0] for label in from_names(names).labels]
+
+
+@contextmanager
+def opened(data: str, settings: FinetuneSettings, told: Told) -> Iterator[Job]:
+    """Reads the clips and the model. Raises UsageError, ModelError and OutputError."""
+    device = resolve_device(settings.device)
+    if settings.dtype == "auto":
+        settings = replace(settings, dtype="bfloat16" if device.type == "cuda" else "float32")
+    if settings.regime not in REGIMES:
+        raise UsageError(f"--regime is {settings.regime!r}: it must be one of {', '.join(REGIMES)}")
+    splits, checkpoint = find_clips(data, settings), open_checkpoint(settings.model)
+    model, regime = checkpoint.full_model().to(device), REGIMES[settings.regime]
+    front = choose_front(model, regime)
+    with (
+        joined(device) as ranks,
+        DecodePool(settings.reader, settings.workers, settings.decode_timeout_seconds) as pool,
+    ):
+        still = Learner(copy.deepcopy(model), ["-"], NOTHING, front) if front != "pixels" else None
+        encode = still and (lambda frames: tuple(t.cpu() for t in still.encode_front(frames.to(device))))
+        store = ClipStore(
+            checkpoint.preprocessing, checkpoint.num_frames, pool, encode, f"{checkpoint.fingerprint} {front}"
+        )
+        findings = ranks.share(_read(store, splits, told) if ranks.first else None)
+        splits = splits.without(findings.unreadable)
+        yield Job(settings, checkpoint, splits, findings, store, model, regime, front, device, ranks)
+
+
+def _read(store: ClipStore, splits: Splits, told: Told) -> Findings:
+    total, findings = len(splits.train) + len(splits.val) + len(splits.others), Findings()
+    for part, varied in ((splits.train, True), (splits.val, False), (splits.others, False)):
+        before = findings.count
+        findings.add(store.prepare(part, varied, lambda done, _, before=before: told(before + done, total)))
+    return findings
 
 
 def check(data: str, settings: FinetuneSettings, told: Told) -> tuple[Splits, Findings]:
-    """Reads every clip, learns nothing."""
+    """Reads every clip and learns nothing. Raises UsageError where the lists themselves are wrong."""
     splits, checkpoint = find_clips(data, settings), open_checkpoint(settings.model)
-    with _pool(settings) as pool:
-        store = ClipStore(checkpoint.preprocessing, checkpoint.num_frames, pool)
-        return splits, store.prepare([*splits.train, *splits.val, *splits.others], True, told)
+    with DecodePool(settings.reader, settings.workers, settings.decode_timeout_seconds) as pool:
+        return splits, _read(ClipStore(checkpoint.preprocessing, checkpoint.num_frames, pool), splits, told)
 
 
 def run(
-    data: str,
-    output: Path,
-    settings: FinetuneSettings,
-    resume: bool = False,
-    told: Told = lambda done, total: None,
-    stopped: Callable[[], bool] = lambda: False,
-    command: str = "",
+    data: str, output: Path, settings: FinetuneSettings, resume: bool, told: Told, stopped: Stopped, command: str
 ) -> Iterator[Ready | Epoch | Report]:
-    """Fine-tunes and writes ``output``: says what is ready, then each epoch, then the report.
+    """Fine-tunes and writes ``output``: says what is ready, then each epoch, then the report (the first process only).
 
     ``told(done, total)`` counts clips as they are read. Raises UsageError, ModelError, TrainingError, OutputError, and
     Interrupted where ``stopped`` says so.
     """
-    with ExitStack() as stack:
-        job = stack.enter_context(Job.opened(data, settings, told))
-        yield job.ready
-        before = job.judge()
-        task = job.task(*job.learner())
-        state = State(output / "state.pt", job.purpose, keeps_best=settings.patience is not None)
-        _make_folder(output, state, resume, job.ranks)
+    with opened(data, settings, told) as job:
+        before = job.scores(job.model)
+        original = copy.deepcopy(job.model).requires_grad_(False)
+        learner = job.learner(job.model, job.regime)
+        task = job.task(learner)
+        yield Ready(job.splits, job.findings, sum(p.numel() for p in learner.trained.values()), memory(task))
+        state = State(output / STATE, job.purpose, keeps_best=settings.patience is not None)
+        make_folder(output, resume)
         for epoch in train(task, state.load() if resume else state, stopped):
             if job.ranks.first:
                 write_metrics(output, state.history)
             yield epoch
-        kept = job.finish(task, state)
-        after = job.judge(task)
+        state.recall_best(learner)
+        lora.merge(job.model)
+        kept = _keep(job, original)
+        after = _after(job, task)
         if job.ranks.first:
-            _save(output, task, settings, job)
-            write_labels(output, job.splits.names)
-            report = Report(data, command, settings, job.checkpoint, job.splits, job.findings, kept, state.history, before, after)
+            _save(job, learner, output)
+            report = Report(job, command, kept, state.history, before, after)
             report.write(output)
             state.path.unlink(missing_ok=True)
             yield report
+
+
+def _keep(job: Job, original: Xclip) -> float:
+    """Puts what was asked for of the original weights back; gives the share."""
+    asked = job.settings.keep
+    if asked in ("0", "0.0"):
+        return 0.0
+    first = dict(original.named_parameters())
+    tuned = {name: p.detach().clone() for name, p in job.model.named_parameters()}
+
+    def accuracy_at(share: float) -> float:
+        keep.interpolate(job.model, first, tuned, share)
+        return accuracy(job.logits(job.model), job.splits.val, job.splits.names)
+
+    if asked == "auto" and not job.splits.val:
+        raise UsageError("--keep auto needs validation clips, and there are none", "give --val or a --keep of 0 to 1")
+    share = keep.choose(accuracy_at, len(job.splits.val)) if asked == "auto" else float(asked)
+    keep.interpolate(job.model, first, tuned, share)
+    return share
+
+
+def _after(job: Job, task: Task) -> Scores:
+    """The tuned model, as it will tag."""
+    if task.learner.by_name:
+        return job.scores(job.model)
+    mine = evaluate(task, job.splits.val) if job.splits.val else None
+    return replace(job.scores(job.model), mine=mine)
+
+
+def _save(job: Job, learner: Learner, output: Path) -> None:
+    """A file that tags by itself: classes that are not by name have their features in it."""
+    model, features = job.model, None
+    if not learner.by_name:
+        features = learner.text().detach()
+    if learner.classifier is not None:
+        model = variant(model, prompt_layers=0)
+    made_by = f"xclip finetune {__version__}, {job.settings.regime}, from {job.checkpoint.name}"
+    save(
+        model.cpu(),
+        output / "model.safetensors",
+        preprocessing=job.checkpoint.preprocessing,
+        name=output.resolve().name,
+        labels=job.splits.names,
+        label_features=features,
+        made_by=made_by,
+    )
+
+
+def variant(model: Xclip, **switches) -> Xclip:
+    """The same weights in a network of which parts are switched off."""
+    smaller = Xclip(replace(model.config, **switches)).to(model.logit_scale.device)
+    known = model.state_dict()
+    smaller.load_state_dict({name: known[name] for name in smaller.state_dict()})
+    return smaller
+
+
+def memory(task: Task) -> int:
+    """Bytes that training will take at its largest, about: weights, gradients, two moments, and what a step keeps.
+
+    A transformer block keeps some 34 values of two bytes per token and width (Korthikanti et al., 2023), twice that in
+    float32; with checkpointing its input alone.
+    """
+    learner, settings, vision = task.learner, task.settings, task.learner.model.config.vision
+    weights = 4 * sum(p.numel() for p in learner.parameters())
+    learned = 12 * sum(p.numel() for p in learner.trained.values())
+    kept = learner.patches(torch.Generator())
+    tokens = 2 + (vision.num_patches if kept is None else len(kept))
+    clips = -(-task.schedule.batch_size // settings.accumulate) * task.store.num_frames
+    per_block = 4 if settings.checkpointing else 68 if settings.dtype == "float32" else 34
+    blocks = 0 if learner.front == "visual" else vision.layers
+    return weights + learned + clips * tokens * vision.width * blocks * per_block
+
+
+def make_folder(output: Path, resume: bool) -> None:
+    """The output folder, new or empty, or the one to go on in. Raises UsageError and OutputError."""
+    if output.exists() and not resume and (not output.is_dir() or any(output.iterdir())):
+        hint = "choose another -o, or delete the folder"
+        hint = f"go on with --resume, or {hint}" if (output / STATE).exists() else hint
+        raise UsageError(f"the output {str(output)!r} is there already and not empty", hint)
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"cannot make the folder {str(output)!r}: {error.strerror}") from error

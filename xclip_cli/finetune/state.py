@@ -68,6 +68,12 @@ class State:
             self.best = {name: p.detach().cpu().clone() for name, p in learner.trained.items()}
         self.epoch, self.step, self.loss_sum = self.epoch + 1, 0, 0.0
 
+    def recall_best(self, learner: Learner) -> None:
+        """Puts the best epoch's weights, where they were kept, back."""
+        with torch.no_grad():
+            for name, tensor in (self.best or {}).items():
+                learner.trained[name].copy_(tensor)
+
     def ran_out_of_patience(self, patience: int | None) -> bool:
         """Whether the best accuracy is more than ``patience`` epochs old."""
         if patience is None or not self.history:

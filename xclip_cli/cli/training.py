@@ -1,0 +1,129 @@
+"""What a person sees of fine-tuning: how the clips read, one line an epoch, and what was gained."""
+
+import os
+import signal
+import statistics
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from xclip_cli.cli import console
+from xclip_cli.finetune import ablation
+from xclip_cli.finetune.clips import Findings
+from xclip_cli.finetune.clipsets import Splits
+from xclip_cli.finetune.loop import Epoch
+from xclip_cli.finetune.report import Report, percent
+from xclip_cli.finetune.run import Ready, check, run
+from xclip_cli.settings import FinetuneSettings
+
+_FEW = 5
+
+
+def show_check(data: str, settings: FinetuneSettings) -> None:
+    """Prints classes on stdout, and what is wrong on stderr."""
+    with _reading() as told:
+        splits, findings = check(data, settings, told)
+    rows = []
+    for name in splits.names:
+        learn, val = ([s for s in part if s.label == name] for part in (splits.train, splits.val))
+        seconds = [findings.seconds[s] for s in (*learn, *val) if s in findings.seconds]
+        span = f"{min(seconds):.1f}-{statistics.median(seconds):.1f}-{max(seconds):.1f}" if seconds else "-"
+        rows.append((name, str(len(learn)), str(len(val)), span))
+    console.print_rows(("class", "to learn", "to validate", "seconds (least-median-most)"), rows)
+    _warn(splits, findings, most=None)
+    splits.without(findings.unreadable)
+
+
+def show_run(data: str, output: Path, settings: FinetuneSettings, resume: bool, command: str) -> None:
+    """Fine-tunes, with one line an epoch on stderr and the gain on stdout."""
+    first, asked = os.environ.get("RANK", "0") == "0", []
+    with _reading(hidden=not first) as told:
+        for event in run(data, output, settings, resume, told, lambda: bool(asked), command):
+            if isinstance(event, Ready):
+                _listen(asked)
+            if first:
+                _SHOWN[type(event)](event)
+    if first:
+        console.err().print(f"{output}: model.safetensors, report.md, curves.png, confusion.png", markup=False)
+
+
+def show_ablation(data: str, output: Path, settings: FinetuneSettings, command: str) -> None:
+    """Says each row as soon as its network is trained, then prints the table on stdout."""
+    rows = []
+    with _reading() as told:
+        for row in ablation.run(data, output, settings, told, lambda: False, command):
+            console.err().print(f"{row[0]}: {row[2]} % (untrained {row[1]})", markup=False, highlight=False)
+            rows.append(row)
+    console.print_rows(ablation.HEADS, rows)
+
+
+@contextmanager
+def _reading(hidden: bool = False) -> Iterator:
+    """A bar while clips are read; gone afterwards."""
+    columns = TextColumn("reading clips"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    quiet = hidden or not console.err().is_terminal
+    with Progress(*columns, console=console.err(), disable=quiet, transient=True, redirect_stdout=False) as progress:
+        task = progress.add_task("", total=None)
+
+        def told(done: int, total: int) -> None:
+            progress.update(task, completed=done, total=total)
+            if done == total:
+                progress.stop()
+
+        yield told
+
+
+def _listen(asked: list) -> None:
+    """From now on the first Ctrl-C asks for a stop after the step; the second stops at once."""
+
+    def ask(*_):
+        asked.append(True)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    signal.signal(signal.SIGINT, ask)
+
+
+def _show_ready(ready: Ready) -> None:
+    splits = ready.splits
+    _warn(splits, ready.findings, most=_FEW)
+    console.err().print(
+        f"{len(splits.train)} clips of {len(splits.names)} classes to learn from, {len(splits.val)} to validate; "
+        f"{ready.trained_parameters / 1e6:.1f} M parameters learn; memory about {ready.memory_bytes / 2**30:.1f} GiB"
+    )
+
+
+def _show_epoch(epoch: Epoch) -> None:
+    right = "" if epoch.accuracy is None else f"  val {percent(epoch.accuracy)} %"
+    minutes, seconds = divmod(round(epoch.remaining_seconds), 60)
+    place, ahead = f"epoch {epoch.epoch}/{epoch.epochs}", f"rate {epoch.rate:.1e}  ETA {minutes}:{seconds:02}"
+    console.err().print(f"{place}  loss {epoch.loss:.4f}{right}  {ahead}")
+
+
+def _show_report(report: Report) -> None:
+    rows = [(what, percent(a), percent(b)) for what, (a, b) in report.accuracies().items() if b is not None]
+    if rows:
+        console.print_rows(("accuracy, %", "before", "after"), rows)
+    if report.kept:
+        console.err().print(f"{report.kept:.0%} of the original weights are kept")
+
+
+_SHOWN = {Ready: _show_ready, Epoch: _show_epoch, Report: _show_report}
+
+
+def _warn(splits: Splits, findings: Findings, most: int | None) -> None:
+    """Warnings about clips, of each kind the first few."""
+    alone = [name for name in splits.names if sum(s.label == name for s in (*splits.train, *splits.val)) == 1]
+    leaks, twins = findings.duplicates(splits.train, splits.val)
+    kinds = (
+        [f"left out: {sample.path}: {reason}" for sample, reason in findings.unreadable.items()],
+        [f"leak: {a} is learned from and {b}, the same file, is validated on" for a, b in leaks],
+        [f"the same file twice: {a} and {b}" for a, b in twins],
+        [f"class {name!r} has one clip" for name in alone],
+    )
+    for lines in kinds:
+        for line in lines[:most]:
+            console.print_warning(line)
+        if most and len(lines) > most:
+            console.print_warning(f"... and {len(lines) - most} more; --check lists them all")
