@@ -79,7 +79,7 @@ class ClipStore:
         self, spec: Preprocessing, num_frames: int, pool: DecodePool, front: Front | None = None, fingerprint: str = ""
     ):
         self.spec, self.num_frames, self.pool, self.front = spec, num_frames, pool, front
-        self._fingerprint = f"{_VERSION} {spec} {num_frames} {fingerprint}"
+        self._fingerprint = f"{_VERSION} {spec} {num_frames} {fingerprint if front else None}"
         self._folder, self._kept, self._count = cache_dir() / "clips", True, 0
 
     def prepare(self, samples: Sequence[Sample], varied: bool, told: Callable[[int, int], None]) -> Findings:

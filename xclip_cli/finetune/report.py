@@ -178,7 +178,7 @@ def _draw_confusion(counts: Tensor, names: list[str], path: Path) -> None:
     shares = counts / counts.sum(1, keepdim=True).clamp_min(1)
     side = min(max(4.0, 2 + 0.35 * len(names)), 40.0)
     figure, axes = _figure(side, side)
-    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    axes.imshow(shares.numpy(), cmap="Blues", vmin=0, vmax=1)
     axes.set(xlabel="taken for", ylabel="is")
     axes.set_xticks(range(len(names)), names, rotation=90)
     axes.set_yticks(range(len(names)), names)

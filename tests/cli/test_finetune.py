@@ -1,0 +1,82 @@
+"""`xclip finetune` as it is typed."""
+
+import os
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+
+def xclip(*arguments, timeout=120):
+    command = [sys.executable, "-m", "xclip_cli", *map(str, arguments)]
+    return subprocess.run(
+        command, capture_output=True, text=True, timeout=timeout, env=os.environ | {"OMP_NUM_THREADS": "1"}
+    )
+
+
+@pytest.fixture
+def data(tmp_path, make_clip):
+    for shade, name in enumerate(("a dog", "a cat")):
+        (tmp_path / "data" / name).mkdir(parents=True)
+        for i in range(3):
+            make_clip(tmp_path / "data" / name / f"{i} clip.mp4", num_frames=8 + i, shade=shade)
+    return tmp_path / "data"
+
+
+def test_check_reads_every_clip_and_learns_nothing(data, toy_model):
+    shutil.copy(data / "a dog" / "0 clip.mp4", data / "a dog" / "twin.mp4")
+    (data / "a cat" / "bad.mp4").write_bytes(b"no video")
+    done = xclip("finetune", data, "--check", "--model", toy_model, "--val", "0.3")
+    assert done.returncode == 0, done.stderr
+    head, cat, dog = (line.split("\t") for line in done.stdout.splitlines())
+    assert head[0] == "class" and cat[0] == "a cat" and dog[0] == "a dog"
+    assert [int(row[1]) + int(row[2]) for row in (cat, dog)] == [4, 4]
+    assert "bad.mp4" in done.stderr and "twin.mp4" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_a_run_prints_a_line_an_epoch_and_the_gain_and_its_model_tags_by_its_own_labels(data, toy_model, tmp_path):
+    done = xclip("finetune", data, "-o", tmp_path / "run", "--model", toy_model, "--epochs", 2, "--val", "0.3")
+    assert done.returncode == 0, done.stderr
+    lines = done.stderr.splitlines()
+    assert [line.split()[1] for line in lines if line.startswith("epoch")] == ["1/2", "2/2"]
+    assert all(word in lines[-2] for word in ("loss", "val", "rate", "ETA"))
+    assert done.stdout.startswith("accuracy, %\tbefore\tafter\ntuned labels, top-1\t")
+    tagged = xclip("tag", next((data / "a cat").iterdir()), "--model", tmp_path / "run")
+    assert {line.split(",")[4] for line in tagged.stdout.splitlines()[1:]} == {"a dog", "a cat"}
+
+
+def test_the_ablation_is_one_command(data, toy_model, tmp_path):
+    done = xclip(
+        "finetune", data, "-o", tmp_path / "ab", "--model", toy_model, "--epochs", 1, "--val", "0.3", "--ablate"
+    )
+    assert done.returncode == 0, done.stderr
+    assert len(done.stdout.splitlines()) == 6 and "frames averaged" in done.stdout
+    assert "| + multi-frame integration |" in (tmp_path / "ab/ablation.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ([], "no output folder"),
+        (["--shots", "few", "-o", "x"], "--shots is 'few'"),
+        (["--regime", "best", "-o", "x"], "--regime is 'best'"),
+        (["--keep", "2", "-o", "x"], "--keep is '2'"),
+        (["--keep", "auto", "--regime", "linear", "-o", "x"], "--keep is 'auto'"),
+        (["--val", "1.5", "-o", "x"], "--val is '1.5'"),
+        (["--val", "nowhere", "-o", "x"], "there is no folder or file 'nowhere'"),
+        (["--group-regex", "(", "-o", "x"], "--group-regex is '('"),
+    ],
+)
+def test_a_wrong_request_is_one_line_and_exit_code_2(data, toy_model, arguments, said):
+    done = xclip("finetune", data, "--model", toy_model, *arguments)
+    assert done.returncode == 2 and said in done.stderr and "Traceback" not in done.stderr
+    assert done.stderr.splitlines()[0].startswith("error:")
+
+
+def test_an_output_that_is_there_is_not_touched(data, toy_model, tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run/mine.txt").write_text("mine")
+    done = xclip("finetune", data, "-o", tmp_path / "run", "--model", toy_model, "--epochs", 1)
+    assert done.returncode == 2 and "not empty" in done.stderr
+    assert [file.name for file in (tmp_path / "run").iterdir()] == ["mine.txt"]

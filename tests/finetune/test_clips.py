@@ -1,0 +1,105 @@
+"""What training and evaluation see of a clip."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from xclip_cli.finetune.clips import VIEWS, ClipStore, seeded
+from xclip_cli.finetune.data import Sample, read_samples
+from xclip_cli.preprocess import augment, preprocess
+from xclip_cli.registry import Preprocessing
+from xclip_cli.video.reader import open_reader, read_clip
+from xclip_cli.video.worker import DecodePool
+
+SPEC = Preprocessing(resize=36, crop=32)
+
+
+def quiet(done, total):
+    pass
+
+
+@pytest.fixture(scope="module")
+def pool():
+    with DecodePool(workers=1) as pool:
+        yield pool
+
+
+def front(frames):
+    return frames.mean(dim=(3, 4)), frames[:, :, :, 0, 0]
+
+
+@pytest.mark.parametrize("front", [None, front])
+def test_evaluation_sees_what_tagging_sees(bars, pool, front):
+    [sample, *_] = read_samples(bars)
+    store = ClipStore(SPEC, 4, pool, front, "f")
+    store.prepare([sample], False, quiet)
+    frames = preprocess(read_clip(open_reader("opencv"), sample.path, 4).frames, SPEC)
+    wanted = (frames,) if front is None else front(frames)
+    for found, want in zip(store.evaluation(sample), wanted, strict=True):
+        torch.testing.assert_close(found, want[0], rtol=0, atol=0 if front is None else 2e-3)
+
+
+def test_training_views_are_drawn_by_the_generator_alone(bars, pool):
+    [sample, *_] = read_samples(bars)
+    store = ClipStore(SPEC, 4, pool)
+    store.prepare([sample], True, quiet)
+    one, same, other = (store.training(sample, seeded(seed))[0] for seed in (1, 1, 2))
+    assert one.shape == (4, 3, 32, 32) and torch.equal(one, same) and not torch.equal(one, other)
+
+
+def test_of_a_front_a_few_views_are_kept_and_the_plain_one_is_not_learned_from(bars, pool):
+    [sample, *_] = read_samples(bars)
+    store = ClipStore(SPEC, 4, pool, front, "f")
+    store.prepare([sample], True, quiet)
+    seen = {store.training(sample, seeded(seed))[0].numpy().tobytes() for seed in range(40)}
+    assert 1 < len(seen) <= VIEWS and store.evaluation(sample)[0].numpy().tobytes() not in seen
+
+
+def test_a_clip_is_decoded_once_until_it_changes(bars, pool, tmp_path, monkeypatch):
+    [sample, *_] = read_samples(bars)
+    path = tmp_path / "a.mp4"
+    path.write_bytes(Path(sample.path).read_bytes())
+    mine, store = Sample(str(path), "x"), ClipStore(SPEC, 4, pool)
+    submitted = []
+    monkeypatch.setattr(store, "_submit", lambda s, submit=store._submit: submitted.append(s) or submit(s))
+    for _ in range(2):
+        store.prepare([mine], True, quiet)
+    assert len(submitted) == 1
+    os.utime(path, ns=(1, 1))
+    store.prepare([mine], True, quiet)
+    assert len(submitted) == 2
+
+
+def test_a_set_too_large_for_the_cache_is_decoded_at_each_use(bars, pool, monkeypatch):
+    monkeypatch.setattr("xclip_cli.finetune.clips.CACHE_BYTES", 1)
+    chosen = read_samples(bars)[:3]
+    store = ClipStore(SPEC, 4, pool, fingerprint="large")
+    findings = store.prepare(chosen, True, quiet)
+    assert set(findings.seconds) == set(chosen) and not store._path(chosen[2], True).exists()
+    assert store.evaluation(chosen[2])[0].shape == (4, 3, 32, 32)
+
+
+def test_what_cannot_be_read_is_said_and_what_stands_twice_is_found(bars, pool, tmp_path):
+    first, second, *_ = read_samples(bars)
+    copy, bad = tmp_path / "copy.mp4", tmp_path / "bad.mp4"
+    copy.write_bytes(Path(first.path).read_bytes())
+    bad.write_bytes(b"no video")
+    twin, broken, gone = (Sample(str(p), "x") for p in (copy, bad, tmp_path / "gone.mp4"))
+    findings = ClipStore(SPEC, 4, pool).prepare([first, second, twin, broken, gone], True, quiet)
+    assert set(findings.unreadable) == {broken, gone}
+    assert findings.duplicates([first, second], [twin]) == ([(first.path, twin.path)], [])
+    assert findings.duplicates([first, twin], [second]) == ([], [(first.path, twin.path)])
+    assert findings.seconds[first] == pytest.approx(1.0, abs=0.05)
+
+
+def test_labels_with_a_side_are_never_mirrored():
+    frames = np.zeros((2, 32, 32, 3), np.uint8)
+    frames[:, :, :16] = 255
+    plain = Preprocessing(resize=32, crop=32)
+    views = [augment(frames, plain, seeded(seed), flip=False) for seed in range(60)]
+    assert all(view[..., :8].mean() >= view[..., -8:].mean() for view in views)
+    mirrored = [augment(frames, plain, seeded(seed)) for seed in range(60)]
+    assert 15 < sum(bool(view[..., :8].mean() < view[..., -8:].mean()) for view in mirrored) < 45

@@ -1,0 +1,203 @@
+"""Whole runs with a toy model: what is written, going on after a stop, several processes, failures."""
+
+import json
+import math
+import os
+import shutil
+import subprocess
+import sys
+from itertools import count
+
+import pytest
+import torch
+
+from xclip_cli.checkpoint import open_checkpoint
+from xclip_cli.errors import Interrupted, OutputError, TrainingError, UsageError
+from xclip_cli.finetune import loop
+from xclip_cli.finetune.loop import Epoch
+from xclip_cli.finetune.report import Report
+from xclip_cli.finetune.run import Ready, run
+from xclip_cli.settings import FinetuneSettings
+from xclip_cli.tagger import Tagger
+
+
+def quiet(done, total):
+    pass
+
+
+@pytest.fixture
+def tune(bars, toy_model):
+    """Runs and gives the events; by default four steps in each of two epochs."""
+
+    def start(output, resume=False, stopped=lambda: False, data=bars, **options):
+        options = {"model": toy_model, "epochs": 2, "batch_size": 2, "lr": 1e-3, "val": "0.2", "workers": 1} | options
+        return list(run(str(data), output, FinetuneSettings(**options), resume, quiet, stopped, "xclip finetune"))
+
+    return start
+
+
+def weights(output):
+    return open_checkpoint(str(output)).full_model().state_dict()
+
+
+def metrics(output):
+    return [json.loads(line) for line in (output / "metrics.jsonl").read_text().splitlines()]
+
+
+def same(one, other):
+    return all(one[name].equal(other[name]) for name in one)
+
+
+def test_a_run_writes_a_model_that_tags_and_a_report(tune, bars, tmp_path):
+    ready, *epochs, report = tune(tmp_path / "out", others=str(bars))
+    assert isinstance(ready, Ready) and isinstance(report, Report) and all(isinstance(e, Epoch) for e in epochs)
+    assert (len(ready.splits.train), len(ready.splits.val), len(epochs)) == (8, 2, 2)
+    found = {file.name for file in (tmp_path / "out").iterdir()}
+    assert found == {"model.safetensors", "labels.yaml", "metrics.jsonl", "curves.png", "confusion.png", "report.md"}
+    assert [line["loss"] for line in metrics(tmp_path / "out")] == [epoch.loss for epoch in epochs]
+    text = (tmp_path / "out/report.md").read_text()
+    assert "sha256" in text and "xclip finetune" in text and "| forth | 1 |" in text and "other labels" in text
+    tagger = Tagger(str(tmp_path / "out"))
+    assert tagger.checkpoint.default_labels == ["and back", "forth"]
+
+
+@pytest.mark.parametrize(
+    "options", [{"regime": "linear"}, {"learn_context": 3}, {"regime": "prompts-only"}, {"lora": 2}]
+)
+def test_the_model_tags_as_it_was_validated(tune, bars, tmp_path, options):
+    *_, report = tune(tmp_path / "out", val=str(bars), **options)
+    tagger = Tagger(str(tmp_path / "out"), workers=1).set_labels(report.job.splits.names)
+    for row, sample in list(zip(report.after.mine.softmax(1), report.job.splits.val, strict=True))[:3]:
+        tags = {tag.label: tag.score for tag in tagger.tag(sample.path).segments[0].tags}
+        assert [tags[name] for name in report.job.splits.names] == pytest.approx(row.tolist(), abs=2e-3)
+
+
+def test_what_is_learned_is_known_afterwards(tune, make_clip, tmp_path):
+    for name, shade in (("a dark room", 6), ("a bright room", 4)):
+        (tmp_path / "data" / name).mkdir(parents=True)
+        for i in range(6):
+            make_clip(tmp_path / "data" / name / f"{i}.mp4", num_frames=8 + i, shade=shade)
+    *_, last, report = tune(tmp_path / "out", data=tmp_path / "data", val="0.4", epochs=40)
+    assert last.accuracy == 1.0 and report.accuracies()["tuned labels, top-1"][1] == 1.0
+
+
+@pytest.mark.parametrize("after", [1, 4, 6])
+def test_a_stopped_run_goes_on_bit_for_bit(tune, tmp_path, after):
+    tune(tmp_path / "whole")
+    steps = count(1)
+    with pytest.raises(Interrupted):
+        tune(tmp_path / "parts", stopped=lambda: next(steps) >= after)
+    tune(tmp_path / "parts", resume=True)
+    assert same(weights(tmp_path / "whole"), weights(tmp_path / "parts"))
+    assert metrics(tmp_path / "whole") == metrics(tmp_path / "parts")
+
+
+def test_a_killed_run_goes_on_bit_for_bit(tune, bars, toy_model, tmp_path):
+    options = ["--model", toy_model, "--epochs", "6", "--batch-size", "2", "--lr", "1e-3", "--workers", "1"]
+    command = [sys.executable, "-m", "xclip_cli", "finetune", bars, "-o", tmp_path / "parts", *options]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as killed:
+        for line in killed.stderr:
+            if line.startswith("epoch 2/6"):
+                killed.kill()
+    assert (tmp_path / "parts/state.pt").exists() and not (tmp_path / "parts/model.safetensors").exists()
+    subprocess.run([*command, "--resume"], check=True, capture_output=True)
+    tune(tmp_path / "whole", epochs=6)
+    assert same(weights(tmp_path / "whole"), weights(tmp_path / "parts"))
+
+
+def test_a_state_of_another_run_is_refused(tune, tmp_path):
+    asked = iter([True])
+    with pytest.raises(Interrupted, match="epoch 1 of 2, after step 1 of 4"):
+        tune(tmp_path / "out", stopped=lambda: next(asked))
+    with pytest.raises(UsageError, match="of another run"):
+        tune(tmp_path / "out", resume=True, seed=1)
+    (tmp_path / "out/state.pt").write_bytes(b"no state")
+    with pytest.raises(UsageError, match="cannot be read"):
+        tune(tmp_path / "out", resume=True)
+    with pytest.raises(UsageError, match="not empty"):
+        tune(tmp_path / "out")
+
+
+def test_accumulated_parts_are_one_batch(tune, tmp_path):
+    tune(tmp_path / "one", batch_size=4)
+    tune(tmp_path / "parts", batch_size=4, accumulate=3)
+    one, parts = ([line["loss"] for line in metrics(tmp_path / name)] for name in ("one", "parts"))
+    assert one == pytest.approx(parts, abs=1e-5)
+
+
+def test_two_processes_are_one_with_twice_the_batch(bars, toy_model, tmp_path):
+    common = ["--model", toy_model, "--val", "0.3", "--epochs", "2", "--lr", "1e-3", "--shots", "3", "--workers", "1"]
+    arguments = ["-m", "xclip_cli", "finetune", bars, *common]
+    two = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
+    for launcher, batch, out in (([sys.executable], "4", "one"), (two, "2", "two")):
+        command = [*launcher, *arguments, "--batch-size", batch, "-o", tmp_path / out]
+        done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300)
+        assert done.returncode == 0, done.stderr
+        assert done.stderr.count("epoch 1/2") == 1
+    for a, b in zip(metrics(tmp_path / "one"), metrics(tmp_path / "two"), strict=True):
+        assert a["accuracy"] == b["accuracy"]
+        assert (a["loss"], a["val_loss"]) == pytest.approx((b["loss"], b["val_loss"]), abs=2e-5)
+    one, parts = weights(tmp_path / "one"), weights(tmp_path / "two")
+    assert max((one[name] - parts[name]).abs().max().item() for name in one) < 2e-3
+
+
+def test_a_loss_that_is_no_number_stops_the_run_and_keeps_the_last_state(tune, tmp_path, monkeypatch):
+    honest = loop._loss
+
+    def broken(task, network, part, place):
+        return honest(task, network, part, place) * (math.nan if place[:2] == (1, 2) else 1)
+
+    monkeypatch.setattr(loop, "_loss", broken)
+    with pytest.raises(TrainingError, match="the loss is nan in epoch 2, step 3"):
+        tune(tmp_path / "out")
+    monkeypatch.setattr(loop, "_loss", honest)
+    assert torch.load(tmp_path / "out/state.pt", weights_only=True)["epoch"] == 1
+    tune(tmp_path / "whole")
+    tune(tmp_path / "out", resume=True)
+    assert same(weights(tmp_path / "whole"), weights(tmp_path / "out"))
+
+
+def test_a_full_disk_leaves_the_last_state_whole(tune, tmp_path, monkeypatch):
+    written = torch.save
+
+    def full(content, stream):
+        if content["epoch"] == 2:
+            stream.write(b"half of it")
+            raise OSError(28, "No space left on device")
+        written(content, stream)
+
+    monkeypatch.setattr(torch, "save", full)
+    with pytest.raises(OutputError, match="No space left on device"):
+        tune(tmp_path / "out")
+    assert torch.load(tmp_path / "out/state.pt", weights_only=True)["epoch"] == 1
+    assert not list((tmp_path / "out").glob(".*"))
+
+
+def test_patience_takes_the_best_epoch(tune, bars, tmp_path, monkeypatch):
+    scores = iter([0.5, 0.9, 0.6, 0.7, 0, 0, 0, 0, 0])
+    monkeypatch.setattr(loop, "_validate", lambda task: (next(scores), 1.0))
+    _, *epochs, _ = tune(tmp_path / "out", epochs=5, patience=2)
+    assert len(epochs) == 4
+    tune(tmp_path / "two", epochs=5)
+    assert not same(weights(tmp_path / "out"), weights(tmp_path / "two"))
+
+
+def test_clips_that_cannot_be_read_are_left_out_unless_a_class_is_lost(tune, bars, tmp_path):
+    data = tmp_path / "data"
+    shutil.copytree(bars, data)
+    (data / "forth" / "bad.mp4").write_bytes(b"no video")
+    ready, *_ = tune(tmp_path / "out", data=data)
+    assert [sample.path for sample in ready.findings.unreadable] == [str(data / "forth" / "bad.mp4")]
+    for clip in (data / "forth").iterdir():
+        clip.write_bytes(b"no video")
+    with pytest.raises(UsageError, match="class 'forth' has no clip that can be read"):
+        tune(tmp_path / "none", data=data)
+
+
+def test_all_of_the_original_kept_is_the_original(tune, toy_model, tmp_path):
+    *_, report = tune(tmp_path / "out", keep="1")
+    assert same(weights(tmp_path / "out"), open_checkpoint(toy_model).full_model().state_dict())
+    assert report.kept == 1.0
+    *_, report = tune(tmp_path / "auto", keep="auto")
+    assert 0 <= report.kept < 1
