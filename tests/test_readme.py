@@ -24,10 +24,13 @@ HERE = [command.split("&& ", 1)[-1] for command in COMMANDS if "&& pytest" not i
 
 @pytest.fixture
 def desk(tmp_path, bikes):
-    """What the README's commands name: clip.mp4, my-videos and labels.yaml; `xclip` on the PATH."""
+    """What the README's commands name: clip.mp4, my-videos, my-clips and labels.yaml; `xclip` on the PATH."""
     (tmp_path / "my-videos").mkdir()
     shutil.copy(bikes, tmp_path / "clip.mp4")
     shutil.copy(bikes, tmp_path / "my-videos" / "a clip.mp4")
+    for copy in ("biking/a.mp4", "biking/b.mp4", "parking/c.mp4", "parking/d.mp4"):
+        (tmp_path / "my-clips" / copy).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(bikes, tmp_path / "my-clips" / copy)
     (tmp_path / "labels.yaml").write_text(blocks("yaml")[0], encoding="utf-8")
     program = tmp_path / "bin" / "xclip"
     program.parent.mkdir()

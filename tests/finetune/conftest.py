@@ -3,19 +3,24 @@
 import pytest
 
 
-def write_bar(path, towards, place, num_frames=12, size=48):
+def write_bar(path, towards, place, num_frames=12, size=48, ground=(0, 0, 0)):
     """A bar that moves right (towards 1) or left (-1); ``place`` sets its height and shade."""
     import cv2
     import numpy as np
 
     writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"mp4v"), 12, (size, size))
     for i in range(num_frames):
-        frame = np.full((size, size, 3), 10 * place, np.uint8)
+        frame = np.full((size, size, 3), ground, np.uint8)
         at = int(i * (size - 12) / num_frames)
         at = at if towards > 0 else size - 12 - at
         frame[5 + place : 30 + place, at : at + 12] = 255 - 5 * place
         writer.write(frame)
     writer.release()
+
+
+@pytest.fixture
+def make_bar():
+    return write_bar
 
 
 @pytest.fixture(scope="session")
