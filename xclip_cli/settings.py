@@ -109,8 +109,12 @@ class FinetuneSettings:
         require(share is None or 0 < share < 1, "val", self.val, "a share between 0 and 1, a folder or a CSV")
         require(0 <= self.lora <= 1024, "lora", self.lora, "a rank from 0 to 1024")
         require(0 <= self.learn_context <= 64, "learn-context", self.learn_context, "from 0 to 64 words")
-        plain = self.keep == "0" or not (self.learn_context or self.regime == "linear")
-        require(plain, "keep", self.keep, "0 with --learn-context and linear, which have no original weights")
+        require(
+            not (self.keeps and (self.learn_context or self.regime == "linear")),
+            "keep",
+            self.keep,
+            "0 with --learn-context and linear, which have no original weights",
+        )
         require(bool(_DEVICE.fullmatch(self.device)), "device", self.device, "auto, cpu, cuda, cuda:N or mps")
         require(self.dtype in ("auto", *DTYPES), "dtype", self.dtype, "auto or " + " or ".join(DTYPES))
         require(1 <= self.workers <= 64, "workers", self.workers, "from 1 to 64")
@@ -119,6 +123,11 @@ class FinetuneSettings:
             re.compile(self.group_regex or "")
         except re.error as error:
             require(False, "group-regex", self.group_regex, f"a regular expression ({error})")
+
+    @property
+    def keeps(self) -> bool:
+        """Whether any of the original weights may be in the result."""
+        return _number(self.keep) != 0
 
     @property
     def val_share(self) -> float | None:

@@ -118,6 +118,12 @@ def test_a_state_of_another_run_is_refused(tune, tmp_path):
         tune(tmp_path / "out")
 
 
+def test_a_finished_run_is_not_begun_again(tune, tmp_path):
+    tune(tmp_path / "out")
+    with pytest.raises(UsageError, match="is finished"):
+        tune(tmp_path / "out", resume=True)
+
+
 def test_accumulated_parts_are_one_batch(tune, tmp_path):
     tune(tmp_path / "one", batch_size=4)
     tune(tmp_path / "parts", batch_size=4, accumulate=3)

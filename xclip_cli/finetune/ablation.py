@@ -10,7 +10,7 @@ from xclip_cli.settings import FinetuneSettings
 
 from .loop import evaluate, train
 from .report import percent, table
-from .run import Stopped, Told, accuracy, make_folder, opened, variant
+from .run import Stopped, Told, accuracy, check_folder, make_folder, opened, variant
 from .state import State
 
 HEADS = ("network", "before", "after, top-1 %")
@@ -31,8 +31,9 @@ def run(
 
     Raises as a plain run does.
     """
-    make_folder(output, resume=False)
+    check_folder(output)
     with opened(data, settings, told) as job:
+        make_folder(output)
         splits, rows = job.splits, []
         for name, (switches, head) in VARIANTS.items():
             model = variant(copy.deepcopy(job.model), **switches)

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from xclip_cli.errors import UsageError
 from xclip_cli.model.block import parameter
-from xclip_cli.model.text import tokenize, trim
+from xclip_cli.model.text import count_tokens, tokenize, trim
 from xclip_cli.model.xclip import VideoFeatures, Xclip
 
 from .lora import adapt, is_low_rank
@@ -27,7 +27,7 @@ class Learner(nn.Module):
         self.register_buffer("tokens", trim(tokenize(list(names))), persistent=False)
         self.context = parameter(context, model.config.text.width) if context else None
         self.classifier = parameter(len(names), model.config.embed_dim) if regime.head == "classifier" else None
-        longest = self.tokens.shape[1] + context
+        longest = max(count_tokens(list(names))) + context
         if longest > model.config.text.context_length:
             raise UsageError(
                 f"the longest label and --learn-context {context} make {longest} tokens: this model reads "

@@ -60,7 +60,7 @@ class Report:
                 yaml.safe_dump({"name": folder.resolve().name, "labels": names}, allow_unicode=True, sort_keys=False),
                 encoding="utf-8",
             )
-            (folder / "report.md").write_text(self._markdown(), encoding="utf-8")
+            (folder / "report.md").write_text(self._markdown(folder.resolve().name), encoding="utf-8")
             _draw_curves(self.history, folder / "curves.png")
             if self.after.mine is not None:
                 _draw_confusion(confusion(self.after.mine, self._answers()), names, folder / "confusion.png")
@@ -72,7 +72,7 @@ class Report:
     def _answers(self) -> Tensor:
         return places(self.job.splits.val, self.job.splits.names)
 
-    def _markdown(self) -> str:
+    def _markdown(self, name: str) -> str:
         job, settings = self.job, self.job.settings
         facts = {
             "command": f"`{self.command}`",
@@ -83,11 +83,11 @@ class Report:
             "data": f"sha256 {job.data_sha256}",
             "seed": settings.seed,
             "epochs": len(self.history),
-            "original weights kept": f"{self.kept:g} ({settings.keep})",
+            "original weights kept": f"{self.kept:.0%} (--keep {settings.keep})",
             "versions": f"xclip-cli {__version__}, torch {torch.__version__}, Python {platform.python_version()}",
             "device": f"{job.device}, {settings.dtype}, {job.ranks.count} process(es)",
         }
-        parts = ["# " + ", ".join(job.splits.names)[:100], table(("", ""), facts.items())]
+        parts = [f"# {name}", table(("", ""), facts.items())]
         rows = [(name, percent(a), percent(b)) for name, (a, b) in self.accuracies().items()]
         parts += ["## Accuracy, %", table(("", "before, by name", "after"), rows)]
         if not job.splits.others:
@@ -168,9 +168,9 @@ def _draw_curves(history: list[dict[str, Any]], path: Path) -> None:
         right = left.twinx()
         right.plot(epochs, [100 * entry["accuracy"] for entry in history], color="tab:green", label="accuracy, %")
         right.set(ylabel="validation accuracy, %", ylim=(0, 102))
-        right.legend(loc="lower right")
-    left.legend(loc="upper left")
+    left.xaxis.get_major_locator().set_params(integer=True)
     left.grid(alpha=0.3)
+    figure.legend(loc="outside upper center", ncols=3)
     figure.savefig(path, dpi=120)
 
 

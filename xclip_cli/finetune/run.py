@@ -30,7 +30,7 @@ from .regimes import NOTHING, REGIMES, Regime
 from .report import Report, Scores, write_metrics
 from .state import State
 
-STATE = "state.pt"
+STATE, MODEL = "state.pt", "model.safetensors"
 Told = Callable[[int, int], None]
 Stopped = Callable[[], bool]
 
@@ -163,21 +163,22 @@ def run(
     ``told(done, total)`` counts clips as they are read. Raises UsageError, ModelError, TrainingError, OutputError, and
     Interrupted where ``stopped`` says so.
     """
+    check_folder(output, resume)
     with opened(data, settings, told) as job:
         before = job.scores(job.model)
-        original = copy.deepcopy(job.model).requires_grad_(False)
+        original = copy.deepcopy(job.model).requires_grad_(False) if settings.keeps else None
         learner = job.learner(job.model, job.regime)
         task = job.task(learner)
         yield Ready(job.splits, job.findings, sum(p.numel() for p in learner.trained.values()), memory(task))
         state = State(output / STATE, job.purpose, keeps_best=settings.patience is not None)
-        make_folder(output, resume)
+        make_folder(output)
         for epoch in train(task, state.load() if resume else state, stopped):
             if job.ranks.first:
                 write_metrics(output, state.history)
             yield epoch
         state.recall_best(learner)
         lora.merge(job.model)
-        kept = _keep(job, original)
+        kept = _keep(job, original) if original else 0.0
         after = _after(job, task)
         if job.ranks.first:
             _save(job, learner, output)
@@ -190,8 +191,6 @@ def run(
 def _keep(job: Job, original: Xclip) -> float:
     """Puts what was asked for of the original weights back; gives the share."""
     asked = job.settings.keep
-    if asked in ("0", "0.0"):
-        return 0.0
     first = dict(original.named_parameters())
     tuned = {name: p.detach().clone() for name, p in job.model.named_parameters()}
 
@@ -224,7 +223,7 @@ def _save(job: Job, learner: Learner, output: Path) -> None:
     made_by = f"xclip finetune {__version__}, {job.settings.regime}, from {job.checkpoint.name}"
     save(
         model.cpu(),
-        output / "model.safetensors",
+        output / MODEL,
         preprocessing=job.checkpoint.preprocessing,
         name=output.resolve().name,
         labels=job.splits.names,
@@ -258,12 +257,18 @@ def memory(task: Task) -> int:
     return weights + learned + clips * tokens * vision.width * blocks * per_block
 
 
-def make_folder(output: Path, resume: bool) -> None:
-    """The output folder, new or empty, or the one to go on in. Raises UsageError and OutputError."""
+def check_folder(output: Path, resume: bool = False) -> None:
+    """UsageError for an output folder that holds something, unless it is a run to go on with."""
+    if resume and not (output / STATE).exists() and (output / MODEL).exists():
+        raise UsageError(f"the run in {str(output)!r} is finished: there is nothing to go on with", "see its report.md")
     if output.exists() and not resume and (not output.is_dir() or any(output.iterdir())):
         hint = "choose another -o, or delete the folder"
         hint = f"go on with --resume, or {hint}" if (output / STATE).exists() else hint
         raise UsageError(f"the output {str(output)!r} is there already and not empty", hint)
+
+
+def make_folder(output: Path) -> None:
+    """Raises OutputError."""
     try:
         output.mkdir(parents=True, exist_ok=True)
     except OSError as error:
