@@ -146,7 +146,7 @@ def test_the_parser_in_python_finds_the_same(load, monkeypatch):
         ("- a".encode("utf-16"), ":1: the file is not UTF-8"),
         (b"- a\n" * 300_000, "too large"),
         ("".join(f"- {i:x}g\n" for i in range(20_001)).encode(), "has 20,001 labels"),
-        (b"- " + b"[" * 900_000, "nested"),
+        (b"- " + b"[" * 900_000, "nest"),  # our limit or, in newer releases, that of PyYAML
         (b"a: &a [x,x]\nb: &b [*a,*a]\nc: &c [*b,*b]\n", "anchors"),
     ],
 )
