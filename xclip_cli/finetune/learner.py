@@ -53,7 +53,7 @@ class Learner(nn.Module):
     def encode_front(self, frames: Tensor) -> tuple[Tensor, ...]:
         """Normalised frames (B, T, 3, S, S) -> what the rest takes, B first."""
         if self.front == "stem":
-            return (self.model.visual.stem(frames.flatten(0, 1)).unflatten(0, frames.shape[:2]),)
+            return (self.model.visual.tokens(frames),)
         return self.model.visual(frames) if self.front == "visual" else (frames,)
 
     def video(self, inputs: Sequence[Tensor], kept: Tensor | None = None) -> VideoFeatures:
@@ -62,7 +62,7 @@ class Learner(nn.Module):
             return self.model.integrate(*inputs)
         [tokens] = inputs
         if self.front == "pixels":
-            tokens = self.model.visual.stem(tokens.flatten(0, 1)).unflatten(0, tokens.shape[:2])
+            tokens = self.model.visual.tokens(tokens)
         return self.model.integrate(*self.model.visual.encode(tokens, kept))
 
     def text(self) -> Tensor:

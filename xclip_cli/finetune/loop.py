@@ -123,8 +123,14 @@ def _validate(task: Task) -> tuple[float | None, float | None]:
     """Top-1 and loss on the validation clips."""
     if not task.val:
         return None, None
-    logits, answers = evaluate(task, task.val), places(task.val, task.names)
-    return (logits.argmax(1) == answers).float().mean().item(), F.cross_entropy(logits, answers).item()
+    logits = evaluate(task, task.val)
+    loss = F.cross_entropy(logits, places(task.val, task.names)).item()
+    return accuracy(logits, task.val, task.names), loss
+
+
+def accuracy(logits: Tensor, samples: Sequence[Sample], names: Sequence[str]) -> float:
+    """Top-1, 0 to 1."""
+    return (logits.argmax(1) == places(samples, names)).float().mean().item()
 
 
 def places(samples: Sequence[Sample], names: Sequence[str]) -> Tensor:
@@ -158,10 +164,10 @@ def _batches(task: Task, epoch: int, first: int) -> Iterator[list[Loaded]]:
 def _step(task: Task, network: nn.Module, optimiser, scaler, batch: list[Loaded], state: State) -> float:
     """One step of the optimiser; the sum of the loss over the clips of all processes."""
     parts = [batch[i :: task.settings.accumulate] for i in range(min(task.settings.accumulate, len(batch)))]
-    total, optimiser_inputs = torch.zeros((), device=task.device), (state.epoch, state.step)
+    total = torch.zeros((), device=task.device)
     for i, part in enumerate(parts):
         with network.no_sync() if task.ranks.count > 1 and i + 1 < len(parts) else nullcontext():
-            loss = _loss(task, network, part, (*optimiser_inputs, i))
+            loss = _loss(task, network, part, (state.epoch, state.step, i))
             scaler.scale(loss).backward()
         total += loss.detach()
     total = task.ranks.total(total).item() / task.ranks.count

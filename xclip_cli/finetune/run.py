@@ -22,9 +22,9 @@ from xclip_cli.video.worker import DecodePool
 from . import keep, lora
 from .clips import ClipStore, Findings
 from .clipsets import Splits, find_clips
-from .data import label_names
+from .data import Sample, label_names
 from .learner import Learner, choose_front
-from .loop import Epoch, Task, evaluate, places, train
+from .loop import Epoch, Task, accuracy, evaluate, train
 from .ranks import Ranks, joined
 from .regimes import NOTHING, REGIMES, Regime
 from .report import Report, Scores, write_metrics
@@ -90,24 +90,22 @@ class Job:
         texts = prompts(self.splits.names)
         return Learner(model, texts, regime, self.front, self.settings.learn_context, self.settings.lora)
 
-    def logits(self, model: Xclip, others: bool = False) -> Tensor:
-        """What the model, its classes by their names, says of the validation clips, or of those of other labels."""
-        samples = self.splits.others if others else self.splits.val
-        names = label_names(samples) if others else self.splits.names
-        learner = Learner(model, prompts(names), NOTHING, self.front)
-        return evaluate(self.task(learner, names), samples)
+    def logits(self, model: Xclip) -> Tensor:
+        """What the model, its classes by their names, says of the validation clips."""
+        return self._logits(model, self.splits.val, self.splits.names)
 
-    def scores(self, model: Xclip) -> Scores:
-        """The model by its own text tower; what has no clips is None."""
-        splits = self.splits
-        mine = self.logits(model) if splits.val else None
-        others = accuracy(self.logits(model, others=True), splits.others) if splits.others else None
+    def scores(self, model: Xclip, task: Task | None = None) -> Scores:
+        """The model by its own text tower, or the tuned labels by a task's learner; what has no clips is None."""
+        mine, others = None, None
+        if self.splits.val:
+            mine = evaluate(task, self.splits.val) if task else self.logits(model)
+        if samples := self.splits.others:
+            names = label_names(samples)
+            others = accuracy(self._logits(model, samples, names), samples, names)
         return Scores(mine, others)
 
-
-def accuracy(logits: Tensor, samples: list, names: list[str] | None = None) -> float:
-    """Top-1, 0 to 1."""
-    return (logits.argmax(1) == places(samples, names or label_names(samples))).float().mean().item()
+    def _logits(self, model: Xclip, samples: list[Sample], names: list[str]) -> Tensor:
+        return evaluate(self.task(Learner(model, prompts(names), NOTHING, self.front), names), samples)
 
 
 def prompts(names: list[str]) -> list[str]:
@@ -165,6 +163,8 @@ def run(
     """
     check_folder(output, resume)
     with opened(data, settings, told) as job:
+        if settings.keep == "auto" and not job.splits.val:
+            raise UsageError("--keep auto needs validation clips: there are none", "give --val or a --keep of 0 to 1")
         before = job.scores(job.model)
         original = copy.deepcopy(job.model).requires_grad_(False) if settings.keeps else None
         learner = job.learner(job.model, job.regime)
@@ -179,7 +179,7 @@ def run(
         state.recall_best(learner)
         lora.merge(job.model)
         kept = _keep(job, original) if original else 0.0
-        after = _after(job, task)
+        after = job.scores(job.model, None if learner.by_name else task)
         if job.ranks.first:
             _save(job, learner, output)
             report = Report(job, command, kept, state.history, before, after)
@@ -198,19 +198,9 @@ def _keep(job: Job, original: Xclip) -> float:
         keep.interpolate(job.model, first, tuned, share)
         return accuracy(job.logits(job.model), job.splits.val, job.splits.names)
 
-    if asked == "auto" and not job.splits.val:
-        raise UsageError("--keep auto needs validation clips, and there are none", "give --val or a --keep of 0 to 1")
     share = keep.choose(accuracy_at, len(job.splits.val)) if asked == "auto" else float(asked)
     keep.interpolate(job.model, first, tuned, share)
     return share
-
-
-def _after(job: Job, task: Task) -> Scores:
-    """The tuned model, as it will tag."""
-    if task.learner.by_name:
-        return job.scores(job.model)
-    mine = evaluate(task, job.splits.val) if job.splits.val else None
-    return replace(job.scores(job.model), mine=mine)
 
 
 def _save(job: Job, learner: Learner, output: Path) -> None:

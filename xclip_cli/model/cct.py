@@ -63,7 +63,11 @@ class FrameEncoder(nn.Module):
 
     def forward(self, frames: Tensor) -> tuple[Tensor, Tensor]:
         """(B, T, 3, S, S) -> (B, T, E) and (B, T, P, width)."""
-        return self.encode(self.stem(frames.flatten(0, 1)).unflatten(0, frames.shape[:2]))
+        return self.encode(self.tokens(frames))
+
+    def tokens(self, frames: Tensor) -> Tensor:
+        """(B, T, 3, S, S) -> the stem's tokens (B, T, 1 + P, width)."""
+        return self.stem(frames.flatten(0, 1)).unflatten(0, frames.shape[:2])
 
     def encode(self, tokens: Tensor, kept: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """The stem's tokens (B, T, 1 + P, width) -> the same; of the patches only those ``kept`` (indices), if given.
