@@ -5,19 +5,20 @@
 Labels are encoded once, when they are set; each video then costs one pass of the video encoder.
 """
 
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, wait
-from itertools import islice
+from dataclasses import dataclass
 
 import torch
 
 from xclip_cli.checkpoint import open_checkpoint
 from xclip_cli.errors import UsageError, VideoError
 from xclip_cli.labels import LabelSet, from_names
-from xclip_cli.preprocess import preprocess
+from xclip_cli.preprocess import crops, normalise
 from xclip_cli.results import UNKNOWN, Segment, Tag, VideoResult
 from xclip_cli.settings import TagSettings
 from xclip_cli.textcache import text_features
+from xclip_cli.video.ahead import decode_ahead
 from xclip_cli.video.reader import Clip
 from xclip_cli.video.worker import DecodePool
 
@@ -36,6 +37,14 @@ def resolve_device(name: str) -> torch.device:
     if not present[device.type]:
         raise UsageError(f"device {name!r} is not available on this machine", "use --device auto or --device cpu")
     return device
+
+
+@dataclass(frozen=True)
+class _Computing:
+    """Videos whose answers were asked of the device."""
+
+    clips: list[tuple[str, Clip]]
+    answers: tuple[torch.Tensor, torch.Tensor]
 
 
 class Tagger:
@@ -81,48 +90,62 @@ class Tagger:
         return iter(tqdm(results, total=len(paths), unit="video"))
 
     def _run(self, paths: list[str]) -> Iterator[VideoResult]:
-        settings = self.settings
-        batch_size = 1 if self.device.type == "cpu" else settings.batch_size
+        settings, on_cpu = self.settings, self.device.type == "cpu"
         workers = min(settings.workers, len(paths)) or 1
+        requests = ((path, (path, self.checkpoint.num_frames, settings.num_clips)) for path in paths)
         with DecodePool(settings.reader, workers, settings.decode_timeout_seconds) as pool:
-            for ready in _decode_ahead(pool, paths, batch_size, self.checkpoint.num_frames, settings.num_clips):
-                yield from self._tag_decoded(ready)
+            computing: deque[_Computing] = deque()
+            for decoded in decode_ahead(pool, requests, 1 if on_cpu else settings.batch_size):
+                clips = [(path, clip) for path, clip in decoded if isinstance(clip, Clip)]
+                yield from (self._result(path, error=e.message) for path, e in decoded if isinstance(e, VideoError))
+                if clips:
+                    computing.append(_Computing(clips, self._launch(self.pixels([clip for _, clip in clips]))))
+                # An accelerator computes one batch while the next is cropped and sent; a CPU has nothing to wait for.
+                while len(computing) > (0 if on_cpu else 1):
+                    yield from self._finish(computing.popleft())
+            while computing:
+                yield from self._finish(computing.popleft())
 
-    def _tag_decoded(self, decoded: list[tuple[str, Clip | VideoError]]) -> Iterator[VideoResult]:
-        clips = [(path, clip) for path, clip in decoded if isinstance(clip, Clip)]
-        for path, failure in decoded:
-            if isinstance(failure, VideoError):
-                yield self._result(path, error=failure.message)
-        if clips:
-            for (path, clip), segment in zip(clips, self.tag_clips([clip for _, clip in clips]), strict=True):
-                yield self._result(path, segments=(segment,), warnings=clip.warnings)
+    def _finish(self, batch: "_Computing") -> Iterator[VideoResult]:
+        clips = [clip for _, clip in batch.clips]
+        for (path, clip), segment in zip(batch.clips, self._segments(clips, batch.answers), strict=True):
+            yield self._result(path, segments=(segment,), warnings=clip.warnings)
 
-    @torch.inference_mode()
-    def tag_clips(self, clips: Sequence[Clip]) -> list[Segment]:
+    def tag_clips(self, clips: Sequence[Clip], pixels: torch.Tensor | None = None) -> list[Segment]:
         """The tags of decoded videos, each with num_clips x num_frames frames, in one call of the model.
 
         A video's views (clips in time x crops in space) are averaged: probabilities for `score`, cosines for
-        `similarity`.
+        `similarity`. `pixels` are those of the clips, where they are known already.
         """
+        return self._segments(clips, self._launch(self.pixels(clips) if pixels is None else pixels))
+
+    def pixels(self, clips: Sequence[Clip]) -> torch.Tensor:
+        """What the model looks at, uint8 (B, V, T, 3, S, S) on its device: V views of each video."""
+        settings, spec = self.settings, self.checkpoint.preprocessing
+        views = torch.stack([crops(clip.frames, spec, settings.num_crops) for clip in clips])  # (B, crops, K * T, ...)
+        views = views.unflatten(2, (settings.num_clips, -1)).flatten(1, 2)
+        if self.device.type == "cuda":
+            views = views.pin_memory()  # so that it is sent while the device computes
+        return views.to(self.device, non_blocking=True)
+
+    @torch.inference_mode()
+    def _launch(self, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Scores and similarities (B, N) on the device, which may still be computing them."""
         self._require_labels()
-        views = torch.stack([self._views(clip) for clip in clips])  # (B, V, T, 3, S, S)
         half = self.settings.dtype != "float32"
         with torch.autocast(self.device.type, getattr(torch, self.settings.dtype), enabled=half):
-            features = self.model.encode_video(views.flatten(0, 1).to(self.device))
+            features = self.model.encode_video(normalise(pixels.flatten(0, 1), self.checkpoint.preprocessing))
             similarity = self.model.similarity(features, self._text)  # (B * V, N)
             scores = self.model.logits(similarity).float().softmax(dim=-1)
-        shape = (len(clips), -1, len(self._text))
-        scores = scores.view(shape).mean(dim=1).cpu()
-        similarity = similarity.float().view(shape).mean(dim=1).cpu()
-        return [
-            Segment(0.0, clip.info.duration_seconds, self._rank(scores[i].tolist(), similarity[i].tolist()))
-            for i, clip in enumerate(clips)
-        ]
+        scores, similarity = (x.unflatten(0, pixels.shape[:2]).mean(dim=1) for x in (scores, similarity.float()))
+        return scores, similarity
 
-    def _views(self, clip: Clip) -> torch.Tensor:
-        settings = self.settings
-        views = preprocess(clip.frames, self.checkpoint.preprocessing, settings.num_crops)  # (crops, K * T, 3, S, S)
-        return views.unflatten(1, (settings.num_clips, -1)).flatten(0, 1)
+    def _segments(self, clips: Sequence[Clip], answers: tuple[torch.Tensor, torch.Tensor]) -> list[Segment]:
+        rows = zip(*(answer.tolist() for answer in answers), strict=True)
+        return [
+            Segment(0.0, clip.info.duration_seconds, self._rank(scores, similarity))
+            for clip, (scores, similarity) in zip(clips, rows, strict=True)
+        ]
 
     def _rank(self, scores: list[float], similarity: list[float]) -> tuple[Tag, ...]:
         """The best `top_k` labels that reach their threshold; `unknown` where a background entry wins or none does."""
@@ -146,29 +169,3 @@ class Tagger:
 
 def _threshold(of_label: float | None, of_all: float | None) -> float:
     return of_label if of_label is not None else of_all or 0.0
-
-
-def _decode_ahead(
-    pool: DecodePool, paths: list[str], batch_size: int, num_frames: int, num_clips: int
-) -> Iterator[list[tuple[str, Clip | VideoError]]]:
-    """Decoded videos, up to `batch_size` at a time, in order of completion; few are in memory at once."""
-    waiting = iter(paths)
-    running: dict[Future, str] = {}
-    ready: list[tuple[str, Clip | VideoError]] = []
-    while True:
-        for path in islice(waiting, pool.capacity + batch_size - 1 - len(running) - len(ready)):
-            running[pool.submit(path, num_frames, num_clips)] = path
-        while running and len(ready) < batch_size:
-            done, _ = wait(running, return_when=FIRST_COMPLETED)
-            ready += [(running.pop(future), _outcome(future)) for future in done]
-        if not ready:
-            return
-        yield ready[:batch_size]
-        ready = ready[batch_size:]
-
-
-def _outcome(future: Future) -> Clip | VideoError:
-    try:
-        return future.result()
-    except VideoError as error:
-        return error

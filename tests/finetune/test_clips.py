@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from xclip_cli.finetune.clips import VIEWS, ClipStore, seeded
-from xclip_cli.finetune.data import Sample, read_samples
 from xclip_cli.preprocess import augment, preprocess
 from xclip_cli.registry import Preprocessing
+from xclip_cli.samples import Sample, read_samples
 from xclip_cli.video.reader import open_reader, read_clip
 from xclip_cli.video.worker import DecodePool
 

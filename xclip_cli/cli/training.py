@@ -14,8 +14,9 @@ from xclip_cli.finetune import ablation
 from xclip_cli.finetune.clips import Findings
 from xclip_cli.finetune.clipsets import Splits
 from xclip_cli.finetune.loop import Epoch
-from xclip_cli.finetune.report import Report, percent
+from xclip_cli.finetune.report import Report
 from xclip_cli.finetune.run import Ready, check, run
+from xclip_cli.outputs.markdown import percent
 from xclip_cli.settings import FinetuneSettings
 
 _FEW = 5

@@ -6,11 +6,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from xclip_cli.errors import OutputError
+from xclip_cli.outputs.markdown import percent, table
 from xclip_cli.settings import FinetuneSettings
 
 from .loop import evaluate, train
-from .report import percent, table
-from .run import Stopped, Told, accuracy, check_folder, make_folder, opened, variant
+from .run import Stopped, Told, accuracy, check_folder, make_folder, opened
 from .state import State
 
 HEADS = ("network", "before", "after, top-1 %")
@@ -36,7 +36,7 @@ def run(
         make_folder(output)
         splits, rows = job.splits, []
         for name, (switches, head) in VARIANTS.items():
-            model = variant(copy.deepcopy(job.model), **switches)
+            model = copy.deepcopy(job.model).switched(**switches)
             before = accuracy(job.logits(model), splits.val, splits.names) if head == "text" else None
             task = job.task(job.learner(model, replace(job.regime, head=head)))
             state = State(output / "state.pt", job.purpose)

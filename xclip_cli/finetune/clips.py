@@ -16,10 +16,10 @@ from torch import Tensor
 
 from xclip_cli.assets import cache_dir
 from xclip_cli.errors import OutputError, VideoError
-from xclip_cli.finetune.data import Sample
 from xclip_cli.hub import content_sha256
 from xclip_cli.preprocess import augment, preprocess, shrink
 from xclip_cli.registry import Preprocessing
+from xclip_cli.samples import Sample
 from xclip_cli.video.reader import Clip
 from xclip_cli.video.worker import DecodePool
 

@@ -16,10 +16,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from xclip_cli.errors import Interrupted, TrainingError
+from xclip_cli.samples import Sample
 from xclip_cli.settings import FinetuneSettings
 
 from .clips import ClipStore, seeded
-from .data import Sample
 from .learner import Learner
 from .mixing import mix
 from .ranks import Ranks

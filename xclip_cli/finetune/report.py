@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import platform
-from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +14,9 @@ from torch import Tensor
 
 from xclip_cli import __version__
 from xclip_cli.errors import OutputError
+from xclip_cli.metrics import confusion
+from xclip_cli.outputs.markdown import percent, table
+from xclip_cli.plots import draw_confusion, draw_curves
 
 from .loop import places
 
@@ -61,9 +63,10 @@ class Report:
                 encoding="utf-8",
             )
             (folder / "report.md").write_text(self._markdown(folder.resolve().name), encoding="utf-8")
-            _draw_curves(self.history, folder / "curves.png")
+            draw_curves(self.history, folder / "curves.png")
             if self.after.mine is not None:
-                _draw_confusion(confusion(self.after.mine, self._answers()), names, folder / "confusion.png")
+                guesses = self.after.mine.argmax(1)
+                draw_confusion(confusion(self._answers(), guesses, len(names)), names, folder / "confusion.png")
         except OSError as error:
             raise OutputError(
                 f"the report in {str(folder)!r} cannot be written: {error.strerror}", "free space"
@@ -139,59 +142,3 @@ def top(logits: Tensor | None, answers: Tensor, k: int) -> float | None:
     if logits is None or not len(logits) or (k > 1 and logits.shape[1] <= k):
         return None
     return (logits.topk(k).indices == answers[:, None]).any(1).float().mean().item()
-
-
-def confusion(logits: Tensor, answers: Tensor) -> Tensor:
-    """Counts (N, N): rows are what the clips are, columns what they were taken for."""
-    classes = logits.shape[1]
-    return torch.bincount(answers * classes + logits.argmax(1), minlength=classes**2).view(classes, classes)
-
-
-def percent(share: float | None) -> str:
-    """With one decimal; a dash for what was not measured."""
-    return "-" if share is None else f"{100 * share:.1f}"
-
-
-def table(heads: Sequence, rows: Iterable[Sequence]) -> str:
-    """In Markdown."""
-    lines = [heads, ["---"] * len(heads), *rows]
-    return "\n".join("| " + " | ".join(str(cell).replace("|", "\\|") for cell in row) + " |" for row in lines)
-
-
-def _draw_curves(history: list[dict[str, Any]], path: Path) -> None:
-    figure, left = _figure(7, 4)
-    epochs = [entry["epoch"] for entry in history]
-    left.plot(epochs, [entry["loss"] for entry in history], color="tab:blue", label="loss, learning")
-    left.set(xlabel="epoch", ylabel="loss")
-    if history and history[0]["accuracy"] is not None:
-        left.plot(epochs, [entry["val_loss"] for entry in history], color="tab:orange", label="loss, validation")
-        right = left.twinx()
-        right.plot(epochs, [100 * entry["accuracy"] for entry in history], color="tab:green", label="accuracy, %")
-        right.set(ylabel="validation accuracy, %", ylim=(0, 102))
-    left.xaxis.get_major_locator().set_params(integer=True)
-    left.grid(alpha=0.3)
-    figure.legend(loc="outside upper center", ncols=3)
-    figure.savefig(path, dpi=120)
-
-
-def _draw_confusion(counts: Tensor, names: list[str], path: Path) -> None:
-    shares = counts / counts.sum(1, keepdim=True).clamp_min(1)
-    side = min(max(4.0, 2 + 0.35 * len(names)), 40.0)
-    figure, axes = _figure(side, side)
-    axes.imshow(shares.numpy(), cmap="Blues", vmin=0, vmax=1)
-    axes.set(xlabel="taken for", ylabel="is")
-    axes.set_xticks(range(len(names)), names, rotation=90)
-    axes.set_yticks(range(len(names)), names)
-    if len(names) <= 30:
-        for i, j in counts.nonzero().tolist():
-            shade = "white" if shares[i, j] > 0.5 else "black"
-            axes.text(j, i, int(counts[i, j]), ha="center", va="center", fontsize=8, color=shade)
-    figure.savefig(path, dpi=120)
-
-
-def _figure(width: float, height: float):
-    """A figure of its own, no window and no global state."""
-    from matplotlib.figure import Figure
-
-    figure = Figure((width, height), layout="constrained")
-    return figure, figure.subplots()

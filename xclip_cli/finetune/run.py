@@ -15,6 +15,7 @@ from xclip_cli.checkpoint import Checkpoint, open_checkpoint, save
 from xclip_cli.errors import OutputError, UsageError
 from xclip_cli.labels import from_names
 from xclip_cli.model.xclip import Xclip
+from xclip_cli.samples import Sample, label_names
 from xclip_cli.settings import FinetuneSettings
 from xclip_cli.tagger import resolve_device
 from xclip_cli.video.worker import DecodePool
@@ -22,7 +23,6 @@ from xclip_cli.video.worker import DecodePool
 from . import keep, lora
 from .clips import ClipStore, Findings
 from .clipsets import Splits, find_clips
-from .data import Sample, label_names
 from .learner import Learner, choose_front
 from .loop import Epoch, Task, accuracy, evaluate, train
 from .ranks import Ranks, joined
@@ -209,7 +209,7 @@ def _save(job: Job, learner: Learner, output: Path) -> None:
     if not learner.by_name:
         features = learner.text().detach()
     if learner.classifier is not None:
-        model = variant(model, prompt_layers=0)
+        model = model.switched(prompt_layers=0)
     made_by = f"xclip finetune {__version__}, {job.settings.regime}, from {job.checkpoint.name}"
     save(
         model.cpu(),
@@ -220,14 +220,6 @@ def _save(job: Job, learner: Learner, output: Path) -> None:
         label_features=features,
         made_by=made_by,
     )
-
-
-def variant(model: Xclip, **switches) -> Xclip:
-    """The same weights in a network of which parts are switched off."""
-    smaller = Xclip(replace(model.config, **switches)).to(model.logit_scale.device)
-    known = model.state_dict()
-    smaller.load_state_dict({name: known[name] for name in smaller.state_dict()})
-    return smaller
 
 
 def memory(task: Task) -> int:

@@ -93,7 +93,8 @@ class EfficientNetLite(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = x.contiguous(memory_format=torch.channels_last)  # on a CPU the convolutions are 1.4 times as fast so
-        return F.relu6(self.head(self.blocks(F.relu6(self.stem(x)))))
+        x = self.blocks(F.relu6(self.stem(x), inplace=True))
+        return F.relu6(self.head(x), inplace=True)
 
 
 class InvertedResidual(nn.Module):
@@ -108,8 +109,8 @@ class InvertedResidual(nn.Module):
         self.project = ConvSame(wide, out_channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        y = x if self.expand is None else F.relu6(self.expand(x))
-        y = self.project(F.relu6(self.depthwise(y)))
+        y = x if self.expand is None else F.relu6(self.expand(x), inplace=True)
+        y = self.project(F.relu6(self.depthwise(y), inplace=True))
         return x + y if self.residual else y
 
 

@@ -1,6 +1,7 @@
 """X-CLIP, wired (paper, figure 2): frames and label texts in, one logit for each pair out."""
 
 import math
+from dataclasses import replace
 from typing import NamedTuple
 
 import torch
@@ -79,6 +80,17 @@ class Xclip(nn.Module):
     def forward(self, frames: Tensor, tokens: Tensor) -> Tensor:
         """Frames (B, T, 3, S, S) and tokens (N, L) -> logits (B, N)."""
         return self.logits(self.similarity(self.encode_video(frames), self.encode_text(tokens)))
+
+    def switched(self, **switches: bool | int) -> "Xclip":
+        """The same weights, shared, in a network of which parts are off: the switches of the configuration.
+
+        Only what is here can stay on: KeyError for a part that this network does not have.
+        """
+        with torch.device("meta"):
+            smaller = Xclip(replace(self.config, **switches), text=self.text is not None)
+        known = self.state_dict()
+        smaller.load_state_dict({name: known[name] for name in smaller.state_dict()}, assign=True)
+        return smaller.train(self.training)
 
     def _check(self, frames: Tensor) -> None:
         size, num_frames = self.config.vision.image_size, self.config.num_frames

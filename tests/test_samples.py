@@ -1,13 +1,9 @@
-"""Folders, CSV files and Kinetics lists become samples; splits keep their promises."""
+"""Folders, CSV files and Kinetics lists become samples."""
 
 import pytest
 
 from xclip_cli.errors import UsageError
-from xclip_cli.finetune.data import Sample, choose_shots, label_names, read_samples, split_samples
-
-
-def samples(counts):
-    return [Sample(f"{label}/{i % 3}_{i}.mp4", label) for label, count in counts.items() for i in range(count)]
+from xclip_cli.samples import Sample, read_samples
 
 
 def test_a_folder_has_one_folder_per_class(tmp_path):
@@ -57,27 +53,6 @@ def test_a_kinetics_list_may_hold_paths_with_spaces(tmp_path, names):
     (tmp_path / "train.txt").write_text("c.mp4 7\n")
     with pytest.raises(UsageError, match=r"line 1: 'c\.mp4 7'"):
         read_samples(tmp_path / "train.txt", tmp_path / "names.csv")
-
-
-def test_every_class_is_split_by_the_share_and_keeps_a_clip_to_learn_from():
-    all_samples = samples({"a": 10, "b": 5, "c": 1})
-    train, val = split_samples(all_samples, 0.2, seed=3)
-    assert sorted([*train, *val], key=str) == sorted(all_samples, key=str)
-    assert [sum(s.label == name for s in val) for name in "abc"] == [2, 1, 0]
-    assert (train, val) == split_samples(all_samples, 0.2, seed=3)
-    assert val != split_samples(all_samples, 0.2, seed=4)[1]
-
-
-def test_clips_of_one_source_stay_on_one_side():
-    train, val = split_samples(samples({"a": 12, "b": 12}), 0.4, seed=0, group_regex=r"/(\d)_")
-    groups = [{s.path.split("/")[1][0] for s in part} for part in (train, val)]
-    assert val and not groups[0] & groups[1]
-
-
-def test_shots_are_seeded_and_nested():
-    few, more = (choose_shots(samples({"a": 9, "b": 3}), shots, seed=1) for shots in (2, 4))
-    assert [sum(s.label == name for s in more) for name in "ab"] == [4, 3]
-    assert set(few) <= set(more) and label_names(few) == ["a", "b"]
 
 
 @pytest.mark.parametrize(("label", "has"), [("turning left", True), ("LEFT_turn", True), ("leftovers", False)])

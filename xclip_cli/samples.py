@@ -2,10 +2,8 @@
 
 import csv
 import math
-import random
 import re
-from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -134,42 +132,3 @@ def _class_names(path: Path) -> dict[str, str]:
 def label_names(samples: Iterable[Sample]) -> list[str]:
     """The labels, each once, in alphabetical order: their places are the class numbers."""
     return sorted({sample.label for sample in samples})
-
-
-def split_samples(
-    samples: Sequence[Sample], share: float, seed: int, group_regex: str | None = None
-) -> tuple[list[Sample], list[Sample]]:
-    """Training and validation clips: of each class about ``share`` are for validation, drawn by the seed.
-
-    Clips whose path gives the same match of ``group_regex`` (its first group, if it has one) are of one source and stay
-    together, across classes too. Each class keeps at least one clip, or group, to learn from.
-    """
-    groups: dict[str, list[Sample]] = defaultdict(list)
-    for sample in samples:
-        match = re.search(group_regex, sample.path) if group_regex else None
-        groups[match[1 if match.re.groups else 0] if match else f"{sample.path} {sample.start_seconds}"].append(sample)
-    left = {label: sum(s.label == label for s in samples) for label in label_names(samples)}
-    wanted = {label: min(count - 1, round(share * count)) for label, count in left.items()}
-    held: set[str] = set()
-    for name in random.Random(seed).sample(sorted(groups), len(groups)):
-        counts = {label: sum(s.label == label for s in groups[name]) for label in {s.label for s in groups[name]}}
-        if all(count <= wanted[label] for label, count in counts.items()):
-            held.add(name)
-            for label, count in counts.items():
-                wanted[label] -= count
-    return (
-        [sample for name, group in groups.items() if name not in held for sample in group],
-        [sample for name, group in groups.items() if name in held for sample in group],
-    )
-
-
-def choose_shots(samples: Sequence[Sample], shots: int, seed: int) -> list[Sample]:
-    """``shots`` clips of each class, drawn by the seed; all of a class that has fewer.
-
-    With one seed the clips of fewer shots are among those of more.
-    """
-    chosen = []
-    for label in label_names(samples):
-        of_label = [sample for sample in samples if sample.label == label]
-        chosen += random.Random(f"{seed} {label}").sample(of_label, len(of_label))[:shots]
-    return chosen

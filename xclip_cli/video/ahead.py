@@ -1,0 +1,41 @@
+"""Decoding that runs ahead of whoever uses the clips, with few of them in memory at once."""
+
+from collections.abc import Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, wait
+from itertools import islice
+from typing import TypeVar
+
+from xclip_cli.errors import VideoError
+from xclip_cli.video.reader import Clip
+from xclip_cli.video.worker import DecodePool
+
+Key = TypeVar("Key")
+
+
+def decode_ahead(
+    pool: DecodePool, requests: Iterable[tuple[Key, tuple]], batch_size: int = 1
+) -> Iterator[list[tuple[Key, Clip | VideoError]]]:
+    """Decoded videos, or why they cannot be, up to ``batch_size`` at a time, in order of completion.
+
+    A request is a key, which comes back, and the arguments of ``DecodePool.submit``.
+    """
+    waiting = iter(requests)
+    running: dict[Future, Key] = {}
+    ready: list[tuple[Key, Clip | VideoError]] = []
+    while True:
+        for key, request in islice(waiting, pool.capacity + batch_size - 1 - len(running) - len(ready)):
+            running[pool.submit(*request)] = key
+        while running and len(ready) < batch_size:
+            done, _ = wait(running, return_when=FIRST_COMPLETED)
+            ready += [(running.pop(future), _outcome(future)) for future in done]
+        if not ready:
+            return
+        yield ready[:batch_size]
+        ready = ready[batch_size:]
+
+
+def _outcome(future: Future) -> Clip | VideoError:
+    try:
+        return future.result()
+    except VideoError as error:
+        return error
