@@ -2,13 +2,15 @@
 
 import json
 import re
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from hashlib import sha256
 
 from xclip_cli.errors import UsageError
 
 DTYPES = ("float32", "bfloat16", "float16")
 READERS = ("opencv", "decord")
+TEMPORAL = ("mean", "mit", "cct", "cct+mit")
+PROMPTING = ("none", "template", "ensemble", "video")
 _DEVICE = re.compile(r"auto|cpu|mps|cuda(:\d+)?")
 
 
@@ -141,6 +143,56 @@ class FinetuneSettings:
         for other in ("workers", "decode_timeout_seconds", "model", "others", "keep", "checkpointing"):
             del values[other]
         return sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class SpeedSettings:
+    """What to time. Raises UsageError naming the option, the value and the rule.
+
+    ``against`` names rivals (see ``benchmark.rivals``); ``threads`` are torch's, None: as many as torch takes;
+    ``rounds`` is how often every network has its turn; ``video`` a file to decode instead of a clip made for it.
+    """
+
+    models: tuple[str, ...] = ("mini", "xclip-base-patch32", "xclip-base-patch16")
+    against: str = "usual"
+    device: str = "auto"
+    dtype: str = "float32"
+    threads: int | None = None
+    rounds: int = 5
+    video: str | None = None
+    reader: str = "opencv"
+
+    def __post_init__(self):
+        def require(holds, option, value, rule):
+            _require(holds, option, value, rule, "benchmark speed")
+
+        require(bool(self.models) and all(self.models), "models", ",".join(self.models), "names, separated by commas")
+        require(bool(_DEVICE.fullmatch(self.device)), "device", self.device, "auto, cpu, cuda, cuda:N or mps")
+        require(self.dtype in DTYPES, "dtype", self.dtype, " or ".join(DTYPES))
+        require(self.threads is None or 1 <= self.threads <= 1024, "threads", self.threads, "from 1 to 1024")
+        require(1 <= self.rounds <= 1000, "rounds", self.rounds, "from 1 to 1000")
+        require(self.reader in READERS, "reader", self.reader, " or ".join(READERS))
+
+
+@dataclass(frozen=True)
+class AccuracySettings:
+    """How to measure accuracy. Raises UsageError naming the option, the value and the rule.
+
+    ``temporal`` and ``prompting`` name the rows to measure, every pair of them; empty: as the model is. ``tag`` holds
+    what is the same as in tagging.
+    """
+
+    tag: TagSettings = field(default_factory=TagSettings)
+    protocol: str | None = None
+    split_file: str | None = None
+    class_list: str | None = None
+    temporal: tuple[str, ...] = ()
+    prompting: tuple[str, ...] = ()
+
+    def __post_init__(self):
+        for option, known in (("temporal", TEMPORAL), ("prompting", PROMPTING)):
+            for value in getattr(self, option):
+                _require(value in known, option, value, " or ".join(known), "benchmark accuracy")
 
 
 def _number(text: str) -> float | None:

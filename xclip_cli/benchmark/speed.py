@@ -1,0 +1,249 @@
+"""What networks cost, side by side: every one has its turn in every round, so that a slow minute hits them all."""
+
+import csv
+import json
+import os
+import platform
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from xclip_cli import __version__, labels
+from xclip_cli.errors import OutputError
+from xclip_cli.plots import draw_throughput
+from xclip_cli.preprocess import crops, normalise
+from xclip_cli.settings import SpeedSettings
+from xclip_cli.tagger import resolve_device
+from xclip_cli.video.worker import DecodePool
+
+from .measure import Timing, clock, machine, matrix_rate, peak_bytes, repeat
+from .networks import Network, Tagging, tagging
+from .rivals import choose, rival
+
+LABEL_COUNTS = (10, 400)
+_CALL_SECONDS = 8.0  # no batch is tried that would keep a network longer
+_GAIN = 1.03  # a larger batch that brings less is not worth its memory
+_BATCHES = {"cpu": (1, 2, 4), "cuda": (1, 4, 16, 64)}
+_SEED = 0
+
+Told = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One network: millions of parameters, 1e9 multiply-adds, milliseconds, clips a second, megabytes.
+
+    ``ours`` counts as of this package. ``spread_percent`` is half the distance between the quartiles of the latency, in
+    percent of it; ``of_matrix_percent`` what the encoder reaches of the machine's matrix-product rate. The parts after
+    ``accuracy`` are of one clip, and of so many labels; None where a network has no such part, or it was not measured.
+    """
+
+    name: str
+    ours: bool
+    weights: str
+    num_frames: int
+    side: int
+    parameters: float
+    gigamacs: float
+    gigamacs_with_text: float | None
+    latency_p50: float
+    latency_p95: float
+    spread_percent: float
+    batch: int
+    throughput: float
+    of_matrix_percent: float
+    memory: float | None
+    accuracy: float | None
+    decode: float | None = None
+    preprocess: float | None = None
+    text_10: float | None = None
+    text_400: float | None = None
+    scoring_10: float | None = None
+    scoring_400: float | None = None
+
+
+@dataclass(frozen=True)
+class Speed:
+    """All rows, and what they ran on."""
+
+    machine: dict[str, str | int | float]
+    rows: list[Row]
+
+    def write(self, folder: Path) -> None:
+        """``speed.csv``, ``speed.json`` and ``speed.png``. Raises OutputError."""
+        table = [asdict(row) for row in self.rows]
+        title = f"{self.machine['device']}, {self.machine['threads']} threads, {self.machine['dtype']}"
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            with open(folder / "speed.csv", "w", encoding="utf-8", newline="") as stream:
+                writer = csv.DictWriter(stream, [f.name for f in fields(Row)], lineterminator="\n")
+                writer.writeheader()
+                writer.writerows(table)
+            text = json.dumps({"machine": self.machine, "rows": table}, indent=1)
+            (folder / "speed.json").write_text(text + "\n", encoding="utf-8")
+            draw_throughput(table, title, folder / "speed.png")
+        except OSError as error:
+            raise OutputError(f"cannot write into {str(folder)!r}: {error.strerror}", "choose another -o") from error
+
+
+def run(settings: SpeedSettings, told: Told) -> Speed:
+    """Times the networks; ``told`` is given a line about what is being done. Raises UsageError and ModelError."""
+    device, names = resolve_device(settings.device), choose(settings.against)
+    dtype = getattr(torch, settings.dtype)
+    torch.manual_seed(_SEED)
+    with _threads(settings.threads), torch.inference_mode(), _half(device, settings.dtype):
+        told("measuring the machine's matrix products")
+        rate = matrix_rate(device, dtype)
+        networks = []
+        for name in (*settings.models, *names):
+            told(f"building {name}")
+            networks.append(tagging(name) if name in settings.models else rival(name))
+            networks[-1].module.to(device)
+        memory = [_memory(network, device) for network in networks]
+        latency = _latencies(networks, device, settings.rounds, told)
+        best = _throughputs(networks, latency, device, told)
+        rows = []
+        for i, network in enumerate(networks):
+            told(f"measuring the other parts of {network.name}")
+            parts = _parts(network, settings, device) if isinstance(network, Tagging) else {}
+            rows.append(_row(network, latency[i], best[i], memory[i], rate, parts))
+    facts = {
+        "device": machine(device),
+        "cores": os.cpu_count() or 1,
+        "threads": settings.threads or torch.get_num_threads(),
+        "dtype": settings.dtype,
+        "matrix_gigamacs_per_second": round(rate, 1),
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "xclip_cli": __version__,
+        "rounds": settings.rounds,
+        "seed": _SEED,
+    }
+    return Speed(facts, rows)
+
+
+def _row(network: Network, latency: Timing, best: tuple[int, float], memory: int | None, rate: float, parts: dict) -> Row:
+    macs, (batch, throughput) = network.gigamacs(), best
+    return Row(
+        network.name,
+        isinstance(network, Tagging),
+        network.weights,
+        network.num_frames,
+        network.shape[-1],
+        network.parameters / 1e6,
+        macs,
+        network.gigamacs_with_text() if isinstance(network, Tagging) else None,
+        1000 * latency.median,
+        1000 * latency.percentile(95),
+        100 * latency.spread,
+        batch,
+        throughput,
+        100 * macs * throughput / rate,
+        memory and memory / 1e6,
+        network.accuracy,
+        **parts,
+    )
+
+
+def _call(network: Network, batch: int, device: torch.device) -> Callable[[], object]:
+    clips = torch.randn(batch, *network.shape, generator=torch.Generator().manual_seed(_SEED)).to(device)
+    return lambda: network.encode(network.module, clips)
+
+
+def _memory(network: Network, device: torch.device) -> int | None:
+    """Bytes of the weights and of one clip's pass."""
+    needed = peak_bytes(_call(network, 1, device), device)
+    return needed and needed + sum(p.nbytes for p in network.module.parameters())
+
+
+def _latencies(networks: Sequence[Network], device: torch.device, rounds: int, told: Told) -> list[Timing]:
+    """Of one clip; every network was called before, for its memory. Fast ones have several calls a round."""
+    calls = [_call(network, 1, device) for network in networks]
+    timings = [Timing() for _ in networks]
+    for turn in range(rounds):
+        told(f"one clip at a time, round {turn + 1} of {rounds}")
+        for call, timing in zip(calls, timings, strict=True):
+            timing.seconds.append(clock(call, device))
+            while len(timing.seconds) < 4 * (turn + 1) and timing.median < 0.5:
+                timing.seconds.append(clock(call, device))
+    return timings
+
+
+def _throughputs(
+    networks: Sequence[Network], latency: Sequence[Timing], device: torch.device, told: Told
+) -> list[tuple[int, float]]:
+    """The best batch of each network and its clips a second; a larger one is tried while it brings something."""
+    best = [(1, 1 / timing.median) for timing in latency]
+    for i, network in enumerate(networks):
+        for batch in _BATCHES.get(device.type, _BATCHES["cpu"])[1:]:
+            if batch / best[i][1] > _CALL_SECONDS:
+                break
+            told(f"{network.name}, {batch} clips at a time")
+            rate = batch / repeat(_call(network, batch, device), device).median
+            if rate < _GAIN * best[i][1]:
+                break
+            best[i] = batch, rate
+    return best
+
+
+def _parts(network: Tagging, settings: SpeedSettings, device: torch.device) -> dict[str, float]:
+    """Milliseconds of what stands beside the encoder: decode, preprocess, and text and scoring by number of labels."""
+    frames, seconds = _decoded(settings, network.num_frames)
+    spec, parts = network.preprocessing, {"decode": seconds}
+
+    def prepare():
+        return normalise(crops(frames, spec).to(device), spec)
+
+    parts["preprocess"] = repeat(prepare, device).median
+    features = network.module.encode_video(prepare())
+    names = [label.name for label in labels.builtin("kinetics400").labels]
+    for count in LABEL_COUNTS:
+        texts = names[:count]
+        with torch.autocast(device.type, enabled=False):  # as when tagging: features are cached in full precision
+            parts[f"text_{count}"] = repeat(lambda texts=texts: network.text_encoder(texts), device, 2).median
+            text = network.text_encoder(texts).to(device)
+        score = repeat(lambda text=text: network.module.similarity(features, text), device, 5)
+        parts[f"scoring_{count}"] = score.median
+    return {name: 1000 * value for name, value in parts.items()}
+
+
+def _decoded(settings: SpeedSettings, num_frames: int) -> tuple[np.ndarray, float]:
+    """The frames of one clip, and the median of the seconds that a decoding process needs for it."""
+    with tempfile.TemporaryDirectory() as folder, DecodePool(settings.reader, workers=1) as pool:
+        video = settings.video or _made_clip(Path(folder) / "clip.mp4")
+        frames = pool.submit(video, num_frames).result().frames  # the process starts with the first
+        timing = repeat(lambda: pool.submit(video, num_frames).result(), torch.device("cpu"))
+    return frames, timing.median
+
+
+def _made_clip(path: Path, seconds: int = 10, size: tuple[int, int] = (640, 360), fps: int = 30) -> str:
+    """A drifting pattern under noise, the same on every machine."""
+    import cv2
+
+    random = np.random.default_rng(_SEED)
+    ground = cv2.resize(random.integers(0, 256, (9, 16, 3), np.uint8), size, interpolation=cv2.INTER_CUBIC)
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"mp4v"), fps, size)
+    for i in range(seconds * fps):
+        noise = random.integers(0, 16, ground.shape, np.uint8)
+        writer.write(np.roll(ground, 2 * i, axis=1) // 2 + noise)
+    writer.release()
+    return str(path)
+
+
+@contextmanager
+def _threads(count: int | None) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(count or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _half(device: torch.device, dtype: str) -> torch.autocast:
+    return torch.autocast(device.type, getattr(torch, dtype), enabled=dtype != "float32")
