@@ -8,11 +8,9 @@ from pathlib import Path
 
 from xclip_cli import __version__
 from xclip_cli.engines import local
-from xclip_cli.errors import OutputError, UsageError
+from xclip_cli.errors import UsageError
 from xclip_cli.journal import Journal, video_key
 from xclip_cli.labels import LabelSet
-from xclip_cli.outputs import FORMATS
-from xclip_cli.outputs.base import render
 from xclip_cli.results import VideoResult
 from xclip_cli.settings import TagSettings
 from xclip_cli.video.source import VIDEO_SUFFIXES, is_video_name
@@ -140,21 +138,3 @@ def in_order(videos: Sequence[str], results: Iterable[VideoResult]) -> Iterator[
         while position < len(videos) and videos[position] in early:
             yield early.pop(videos[position])
             position += 1
-
-
-def write(output: Path, format_name: str, results: Iterable[VideoResult]) -> None:
-    """Writes all results to `output`, atomically: the file is either whole or as it was before. Raises OutputError."""
-    partial = output.with_name(f".{output.name}.{os.getpid()}.part")
-    try:
-        with open(partial, "w", encoding="utf-8", newline="") as stream:
-            stream.writelines(render(FORMATS[format_name](), results))
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(partial, output)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            partial.unlink()
-        raise OutputError(
-            f"cannot write {str(output)!r}: {error.strerror or error}",
-            "free space or choose another -o; finished videos are in the journal, run the same command again",
-        ) from error

@@ -14,6 +14,7 @@ import torch
 from xclip_cli.checkpoint import open_checkpoint
 from xclip_cli.errors import UsageError, VideoError
 from xclip_cli.labels import LabelSet, from_names
+from xclip_cli.model.xclip import VideoFeatures
 from xclip_cli.preprocess import crops, normalise
 from xclip_cli.results import UNKNOWN, Segment, Tag, VideoResult
 from xclip_cli.settings import TagSettings
@@ -99,7 +100,7 @@ class Tagger:
                 clips = [(path, clip) for path, clip in decoded if isinstance(clip, Clip)]
                 yield from (self._result(path, error=e.message) for path, e in decoded if isinstance(e, VideoError))
                 if clips:
-                    computing.append(_Computing(clips, self._launch(self.pixels([clip for _, clip in clips]))))
+                    computing.append(_Computing(clips, self._launch([clip for _, clip in clips], None)))
                 # An accelerator computes one batch while the next is cropped and sent; a CPU has nothing to wait for.
                 while len(computing) > (0 if on_cpu else 1):
                     yield from self._finish(computing.popleft())
@@ -111,13 +112,13 @@ class Tagger:
         for (path, clip), segment in zip(batch.clips, self._segments(clips, batch.answers), strict=True):
             yield self._result(path, segments=(segment,), warnings=clip.warnings)
 
-    def tag_clips(self, clips: Sequence[Clip], pixels: torch.Tensor | None = None) -> list[Segment]:
+    def tag_clips(self, clips: Sequence[Clip], features: VideoFeatures | None = None) -> list[Segment]:
         """The tags of decoded videos, each with num_clips x num_frames frames, in one call of the model.
 
         A video's views (clips in time x crops in space) are averaged: probabilities for `score`, cosines for
-        `similarity`. `pixels` are those of the clips, where they are known already.
+        `similarity`. `features` are those of the clips, where they are known already.
         """
-        return self._segments(clips, self._launch(self.pixels(clips) if pixels is None else pixels))
+        return self._segments(clips, self._launch(clips, features))
 
     def pixels(self, clips: Sequence[Clip]) -> torch.Tensor:
         """What the model looks at, uint8 (B, V, T, 3, S, S) on its device: V views of each video."""
@@ -129,16 +130,26 @@ class Tagger:
         return views.to(self.device, non_blocking=True)
 
     @torch.inference_mode()
-    def _launch(self, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def encode(self, clips: Sequence[Clip]) -> VideoFeatures:
+        """What is known of every view (B * V) of decoded videos before any label, on the device."""
+        pixels = self.pixels(clips).flatten(0, 1)
+        with self._precision():
+            return self.model.encode_video(normalise(pixels, self.checkpoint.preprocessing))
+
+    @torch.inference_mode()
+    def _launch(self, clips: Sequence[Clip], features: VideoFeatures | None) -> tuple[torch.Tensor, torch.Tensor]:
         """Scores and similarities (B, N) on the device, which may still be computing them."""
         self._require_labels()
-        half = self.settings.dtype != "float32"
-        with torch.autocast(self.device.type, getattr(torch, self.settings.dtype), enabled=half):
-            features = self.model.encode_video(normalise(pixels.flatten(0, 1), self.checkpoint.preprocessing))
+        features = self.encode(clips) if features is None else features
+        with self._precision():
             similarity = self.model.similarity(features, self._text)  # (B * V, N)
             scores = self.model.logits(similarity).float().softmax(dim=-1)
-        scores, similarity = (x.unflatten(0, pixels.shape[:2]).mean(dim=1) for x in (scores, similarity.float()))
+        scores, similarity = (x.unflatten(0, (len(clips), -1)).mean(dim=1) for x in (scores, similarity.float()))
         return scores, similarity
+
+    def _precision(self) -> torch.autocast:
+        dtype = self.settings.dtype
+        return torch.autocast(self.device.type, getattr(torch, dtype), enabled=dtype != "float32")
 
     def _segments(self, clips: Sequence[Clip], answers: tuple[torch.Tensor, torch.Tensor]) -> list[Segment]:
         rows = zip(*(answer.tolist() for answer in answers), strict=True)

@@ -127,7 +127,9 @@ def run(settings: SpeedSettings, told: Told) -> Speed:
     return Speed(facts, rows)
 
 
-def _row(network: Network, latency: Timing, best: tuple[int, float], memory: int | None, rate: float, parts: dict) -> Row:
+def _row(
+    network: Network, latency: Timing, best: tuple[int, float], memory: int | None, rate: float, parts: dict
+) -> Row:
     macs, (batch, throughput) = network.gigamacs(), best
     return Row(
         network.name,

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from xclip_cli import __version__
-from xclip_cli.cli import console, labels, models
+from xclip_cli.cli import benchmark, console, labels, models
 from xclip_cli.cli.finetune import finetune
 from xclip_cli.cli.sample import sample
 from xclip_cli.cli.tag import tag
@@ -24,6 +24,7 @@ app = typer.Typer(
 )
 app.command()(tag)
 app.command()(finetune)
+app.add_typer(benchmark.app, name="benchmark")
 app.add_typer(labels.app, name="labels")
 app.add_typer(models.app, name="models")
 app.command()(sample)

@@ -86,13 +86,18 @@ def read_paths(paths: list[str]) -> list[str]:
     return read
 
 
-def choose_labels(names: list[str] | None, files: list[Path] | None, builtin: list[str] | None, model: str) -> LabelSet:
-    """All labels that were asked for, added up; else those the model was tuned on; else the default set."""
+def asked_labels(names: list[str] | None, files: list[Path] | None, builtin: list[str] | None) -> LabelSet | None:
+    """All labels that were asked for, added up; None where none were."""
     asked = [labels.from_names(text) for text in names or ()]
     asked += [labels.load(path) for path in files or ()]
     asked += [labels.builtin(name) for name in builtin or ()]
-    if asked:
-        return labels.combine(asked)
+    return labels.combine(asked) if asked else None
+
+
+def choose_labels(names: list[str] | None, files: list[Path] | None, builtin: list[str] | None, model: str) -> LabelSet:
+    """The labels that were asked for; else those the model was tuned on; else the default set."""
+    if asked := asked_labels(names, files, builtin):
+        return asked
     from xclip_cli.checkpoint import open_checkpoint
 
     tuned_on = open_checkpoint(model).default_labels

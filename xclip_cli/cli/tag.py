@@ -66,7 +66,7 @@ def tag(
         if target:
             for _ in shown:
                 pass
-            batch.write(target, format_name, job.results)
+            outputs.write(target, format_name, job.results)
         else:
             report.print_results(format_name, batch.in_order(videos, shown))
     report.summarise(job, target, time.perf_counter() - started, quiet, verbose)

@@ -26,7 +26,14 @@ from xclip_cli.video.source import shown
 _START_SECONDS = 60.0
 _PATIENCE_SECONDS = 0.5
 _MAX_THREADS = 4
-_PACKAGE_PARENT = Path(__file__).resolve().parents[2]
+ENVIRONMENT = {  # of a process that decodes
+    "OMP_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+    "OPENCV_LOG_LEVEL": "SILENT",
+    "OPENCV_IO_MAX_IMAGE_PIXELS": "100000000",
+    "DECORD_EOF_RETRY_MAX": "128",
+}
+PACKAGE_PARENT = Path(__file__).resolve().parents[2]
 
 
 class DecodePool:
@@ -195,20 +202,13 @@ class _Worker:
 
 def _start(command: Sequence[str]) -> subprocess.Popen[bytes]:
     """A worker with its own process group, whose standard error is seen only under XCLIP_DEBUG."""
-    settings = {
-        "OMP_NUM_THREADS": "1",
-        "OPENBLAS_NUM_THREADS": "1",
-        "OPENCV_LOG_LEVEL": "SILENT",
-        "OPENCV_IO_MAX_IMAGE_PIXELS": "100000000",
-        "DECORD_EOF_RETRY_MAX": "128",
-    }
     return subprocess.Popen(
         command,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=None if os.environ.get("XCLIP_DEBUG") else subprocess.DEVNULL,
-        cwd=_PACKAGE_PARENT,  # where -m finds the package, and no stray module of the user's folder
-        env=os.environ | settings,
+        cwd=PACKAGE_PARENT,  # where -m finds the package, and no stray module of the user's folder
+        env=os.environ | ENVIRONMENT,
         start_new_session=True,
     )
 

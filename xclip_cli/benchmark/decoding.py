@@ -1,0 +1,108 @@
+"""How fast videos decode, by each installed reader, on the files that matter: one's own.
+
+Every file is decoded in a process of its own, ``python -m xclip_cli.benchmark.decoding READER THREADS PATH``, which
+prints one line of JSON: a file that hangs or crashes a decoder is a row with an error.
+"""
+
+import importlib.util
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+
+import numpy as np
+
+from xclip_cli.errors import VideoError
+from xclip_cli.settings import READERS
+from xclip_cli.video.reader import Reader, open_reader, read_clip
+from xclip_cli.video.source import shown
+from xclip_cli.video.worker import ENVIRONMENT, PACKAGE_PARENT
+
+CLIP_FRAMES = 8
+_TIMES = 3
+_BYTES_AT_ONCE = 64 * 2**20
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """One file by one reader: frames a second where 8 are asked for and where all are, or why there are none."""
+
+    path: str
+    reader: str
+    width: int = 0
+    height: int = 0
+    num_frames: int = 0
+    clip_rate: float | None = None
+    whole_rate: float | None = None
+    error: str | None = None
+
+
+def installed() -> list[str]:
+    """The readers that can be used here."""
+    return [name for name in READERS if name == "opencv" or importlib.util.find_spec(name)]
+
+
+def run(paths: Sequence[str], threads: int, timeout_seconds: float) -> Iterator[Decoded]:
+    """A row for each file and installed reader. Never fails for a file."""
+    for path in paths:
+        for reader in installed():
+            yield _apart(path, reader, threads, timeout_seconds)
+
+
+def _apart(path: str, reader: str, threads: int, timeout_seconds: float) -> Decoded:
+    command = [sys.executable, "-m", "xclip_cli.benchmark.decoding", reader, str(threads), os.path.abspath(path)]
+    place = {"cwd": PACKAGE_PARENT, "env": os.environ | ENVIRONMENT}
+    try:
+        done = subprocess.run(command, capture_output=True, timeout=timeout_seconds, check=False, **place)
+    except subprocess.TimeoutExpired:
+        return Decoded(path, reader, error=f"{shown(path)} was not decoded within {timeout_seconds:g} s")
+    try:
+        return Decoded(path, reader, **json.loads(done.stdout.splitlines()[-1]))
+    except (ValueError, IndexError, TypeError):
+        return Decoded(path, reader, error=f"{shown(path)} crashed the decoder (exit code {done.returncode})")
+
+
+def measure(reader: Reader, path: str) -> dict[str, int | float | str]:
+    """What a Decoded holds of a file, from this process. Medians of three; the whole is read once if it takes long."""
+    try:
+        clip, clip_seconds = _timed(lambda: read_clip(reader, path, CLIP_FRAMES))
+        count, whole_seconds = _timed(lambda: _read_whole(reader, path))
+    except VideoError as error:
+        return {"error": error.message}
+    return {
+        "width": clip.info.width,
+        "height": clip.info.height,
+        "num_frames": count,
+        "clip_rate": CLIP_FRAMES / clip_seconds,
+        "whole_rate": count / whole_seconds,
+    }
+
+
+def _timed(call: Callable) -> tuple:
+    result, seconds = None, []
+    while len(seconds) < _TIMES and sum(seconds) < 2 * _TIMES:
+        started = time.perf_counter()
+        result = call()
+        seconds.append(time.perf_counter() - started)
+    return result, statistics.median(seconds)
+
+
+def _read_whole(reader: Reader, path: str) -> int:
+    """Reads every frame, some at a time, and keeps none; how many there were."""
+    with closing(reader.open(path)) as video:
+        info = video.info
+        count = info.num_frames or max(1, round(info.duration_seconds * info.fps))
+        at_once = max(1, _BYTES_AT_ONCE // (info.width * info.height * 3))
+        times = (np.arange(count) + 0.5) * info.duration_seconds / count
+        for start in range(0, count, at_once):
+            video.frames_at(times[start : start + at_once])
+    return count
+
+
+if __name__ == "__main__":
+    print(json.dumps(measure(open_reader(sys.argv[1], int(sys.argv[2])), sys.argv[3])))  # noqa: T201

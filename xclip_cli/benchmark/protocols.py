@@ -1,0 +1,223 @@
+"""Which clips are measured and among which labels: a dataset of one's own, or a published protocol by its name."""
+
+import csv
+import hashlib
+import os
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from xclip_cli import labels
+from xclip_cli.errors import UsageError
+from xclip_cli.labels import LabelSet
+from xclip_cli.registry import MODELS
+from xclip_cli.samples import Sample, label_names, read_samples
+from xclip_cli.settings import AccuracySettings
+from xclip_cli.video.source import is_video_name
+
+_ZERO_SHOT_CLASSES = 160
+_VALIDATION = ("val", "validate", "validation", "test")
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """How a published number is measured. ``read(folder, split_file, class_list)`` gives its clips.
+
+    ``dataset`` is what the registry's accuracies call it; ``views`` how the number was made, clips x crops.
+    """
+
+    dataset: str
+    labelset: str
+    split: str
+    views: str
+    read: Callable[[Path, Path, Path | None], list[Sample]]
+
+    def published(self, model: str) -> float | None:
+        """Top-1, percent, that the model's authors or papers report; None where the registry knows none."""
+        spec = MODELS.get(model.removeprefix("microsoft/"))
+        found = spec and re.search(rf"{self.dataset}(?: \d+-shot)? (\d+\.\d)", spec.accuracy)
+        return float(found[1]) if found else None
+
+
+@dataclass(frozen=True)
+class Task:
+    """Clips whose every label is a label of the set, and what a reader of the numbers must know of them."""
+
+    samples: list[Sample]
+    label_set: LabelSet
+    protocol: Protocol | None
+    facts: dict[str, str]
+
+    @property
+    def answers(self) -> dict[Sample, int]:
+        """The place of each sample's label in the set."""
+        places = {key(label.name): i for i, label in enumerate(self.label_set.labels)}
+        return {sample: places[key(sample.label)] for sample in self.samples}
+
+
+def key(name: str) -> str:
+    """What two spellings of a class have in common: letters and digits, without case (TaiChi, tai_chi, tai chi)."""
+    return "".join(c for c in name.casefold() if c.isalnum())
+
+
+def read_task(data: str, label_set: LabelSet | None, settings: AccuracySettings) -> Task:
+    """What DATA and the options name: every clip once. ``label_set`` is what to choose among; None: DATA's own labels.
+
+    Nothing is opened but lists. Raises UsageError naming the file, the line and the rule.
+    """
+    if settings.protocol is not None:
+        return _read_protocol(data, label_set, settings)
+    if settings.split_file is not None:
+        raise UsageError("--split-file belongs to a protocol", f"add --protocol, one of {', '.join(PROTOCOLS)}")
+    samples = read_samples(data, settings.class_list)
+    if any(sample.split for sample in samples):
+        samples = [sample for sample in samples if sample.split in ("val", "test")]
+        if not samples:
+            raise UsageError(f"{data!r} has no clip whose split is val or test", "leave the column split out")
+    samples = list(dict.fromkeys(samples))
+    return _task(data, samples, label_set or labels.from_names(label_names(samples), name="classes"), None, {})
+
+
+def _read_protocol(data: str, label_set: LabelSet | None, settings: AccuracySettings) -> Task:
+    protocol = PROTOCOLS.get(settings.protocol)
+    if protocol is None:
+        raise UsageError(f"--protocol is {settings.protocol!r}: it must be one of {', '.join(PROTOCOLS)}")
+    if label_set is not None:
+        raise UsageError("a protocol has its own labels", "leave --labelset and --labels-file out")
+    folder, split = Path(data), Path(settings.split_file or "")
+    if not folder.is_dir():
+        raise UsageError(f"there is no folder {data!r}: with --protocol, DATA is the folder of the videos")
+    if settings.split_file is None or not split.exists():
+        what = f"there is no {settings.split_file!r}" if settings.split_file else "no split file was given"
+        raise UsageError(f"{what}: {settings.protocol} needs {protocol.split}", "--split-file PATH")
+    class_list = Path(settings.class_list) if settings.class_list else None
+    samples, label_set = protocol.read(folder, split, class_list), labels.builtin(protocol.labelset)
+    if settings.protocol.startswith("k600-zeroshot"):
+        samples, label_set = _only(_zero_shot_names(class_list), samples, label_set)
+    facts = {"protocol": settings.protocol, "split": f"{protocol.split}: {split}, sha256 {_hash(split)}"}
+    return _task(data, list(dict.fromkeys(samples)), label_set, protocol, facts)
+
+
+def _task(data: str, samples: list[Sample], label_set: LabelSet, protocol: Protocol | None, facts: dict) -> Task:
+    """Labels without thresholds and background: here every clip has an answer."""
+    plain = tuple(replace(label, threshold=None) for label in label_set.labels)
+    task = Task(samples, LabelSet(label_set.name, plain), protocol, facts)
+    known = {key(label.name) for label in plain}
+    if missing := sorted({s.label for s in samples if key(s.label) not in known}):
+        raise UsageError(
+            f"label {missing[0]!r} of {data!r} is not in the label set {label_set.name!r}",
+            "every label of the clips must be among those to choose from",
+        )
+    if len(plain) < 2:
+        raise UsageError(f"there is {len(plain)} label to choose from: it takes at least 2")
+    return task
+
+
+def _only(names: Sequence[str], samples: list[Sample], label_set: LabelSet) -> tuple[list[Sample], LabelSet]:
+    keys = {key(name) for name in names}
+    chosen = tuple(label for label in label_set.labels if key(label.name) in keys)
+    if len(chosen) != len(keys):
+        unknown = sorted(keys - {key(label.name) for label in chosen})
+        raise UsageError(f"--class-list: {unknown[0]!r} is no class of {label_set.name}")
+    return [sample for sample in samples if key(sample.label) in keys], LabelSet(label_set.name, chosen)
+
+
+def _zero_shot_names(class_list: Path | None) -> list[str]:
+    names = [] if class_list is None else [line for line in _lines(class_list) if line.lower() != "id,name"]
+    names = [re.sub(r"^\d+\s*,\s*", "", name).strip('"') for name in names]
+    if len({key(name) for name in names}) != _ZERO_SHOT_CLASSES:
+        raise UsageError(
+            f"--class-list names {len(names)} classes: a zero-shot split of Kinetics-600 has {_ZERO_SHOT_CLASSES}",
+            "give the split's own list, a class a line",
+        )
+    return names
+
+
+def _ucf101(folder: Path, split: Path, class_list: Path | None) -> list[Sample]:
+    """testlist01.txt: `Class/v_Class_g01_c01.avi` a line."""
+    samples = []
+    for number, line in enumerate(_lines(split), 1):
+        label, slash, name = line.split(" ")[0].partition("/")
+        if not slash:
+            raise UsageError(f"{split}, line {number}: {line[:80]!r} is not `Class/video.avi`", "testlist01.txt")
+        place = folder / label / name
+        samples.append(Sample(str(place if place.exists() else folder / name), label))
+    return samples
+
+
+def _hmdb51(folder: Path, split: Path, class_list: Path | None) -> list[Sample]:
+    """The folder of `CLASS_test_split1.txt`: `video.avi 2` a line is a clip to test on."""
+    files = sorted(split.glob("*_test_split1.txt")) if split.is_dir() else []
+    if not files:
+        raise UsageError(f"{str(split)!r} is no folder of CLASS_test_split1.txt files")
+    samples = []
+    for file in files:
+        label = file.name.removesuffix("_test_split1.txt")
+        for number, line in enumerate(_lines(file), 1):
+            name, _, use = line.rpartition(" ")
+            if use not in ("0", "1", "2"):
+                raise UsageError(f"{file}, line {number}: {line[:80]!r} is not `video.avi 0|1|2`")
+            if use == "2":
+                samples.append(Sample(str(folder / label / name.strip()), label))
+    return samples
+
+
+def _kinetics(folder: Path, split: Path, class_list: Path | None) -> list[Sample]:
+    """Kinetics' own CSV, whose videos are ID_START_END.mp4 anywhere in the folder; or a list of `path id`."""
+    if split.suffix.lower() != ".csv":
+        if class_list is None:
+            raise UsageError(f"{str(split)!r} gives numbers for classes", "name them: --class-list FILE")
+        found = read_samples(split, class_list)
+        base = split.parent
+        return [replace(s, path=str(folder / os.path.relpath(s.path, base))) for s in found]
+    with open(split, encoding="utf-8-sig", newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    needed = {"label", "youtube_id", "time_start", "time_end"}
+    if missing := sorted(needed - set(rows[0] if rows else ())):
+        raise UsageError(f"{split} has no column {missing[0]!r}: it is not Kinetics' own CSV")
+    there = {path.stem: path for path in _videos(folder)}
+    samples = []
+    for row in rows:
+        if (row.get("split") or "val") not in _VALIDATION:
+            continue
+        try:
+            start, end = int(float(row["time_start"])), int(float(row["time_end"]))
+        except ValueError as error:
+            raise UsageError(f"{split}: the times of {row['youtube_id']!r} are no numbers") from error
+        name = f"{row['youtube_id']}_{start:06d}_{end:06d}"
+        path = there.get(name) or there.get(row["youtube_id"]) or folder / f"{name}.mp4"
+        samples.append(Sample(str(path), row["label"]))
+    return samples
+
+
+def _videos(folder: Path) -> Iterator[Path]:
+    for parent, _, files in os.walk(folder):
+        yield from (Path(parent, name) for name in files if is_video_name(name))
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        return [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"{str(path)!r} cannot be read: {error}") from error
+
+
+def _hash(path: Path) -> str:
+    """Of a file's bytes, or of those of a folder's text files in order."""
+    files: Iterable[Path] = sorted(path.glob("*.txt")) if path.is_dir() else [path]
+    digest = hashlib.sha256()
+    for file in files:
+        digest.update(file.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+_ZERO_SHOT = Protocol("K600", "kinetics600", "Kinetics-600's validation list", "1 x 1, 32 frames, mean of 3", _kinetics)
+PROTOCOLS = {
+    "ucf101-split1": Protocol("UCF101", "ucf101", "testlist01.txt", "1 x 1, 32 frames, mean of 3 splits", _ucf101),
+    "hmdb51-split1": Protocol(
+        "HMDB51", "hmdb51", "the folder of *_test_split1.txt", "1 x 1, 32 frames, mean of 3 splits", _hmdb51
+    ),
+    "k400-val": Protocol("K400", "kinetics400", "Kinetics-400's validation list", "4 x 3", _kinetics),
+    **{f"k600-zeroshot-{i}": _ZERO_SHOT for i in (1, 2, 3)},
+}

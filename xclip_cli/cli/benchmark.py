@@ -1,0 +1,79 @@
+"""`xclip benchmark`: what models cost, how fast videos decode, how often a model is right."""
+
+import shlex
+import sys
+
+import typer
+
+from xclip_cli.cli import benchmark_options as options
+from xclip_cli.settings import AccuracySettings, SpeedSettings, TagSettings
+
+app = typer.Typer(help="Measure speed, decoding and accuracy, beside what one might use instead.", no_args_is_help=True)
+
+
+@app.command()
+def speed(
+    models: options.Models = options.MODELS,
+    against: options.Against = SpeedSettings.against,
+    device: options.Device = SpeedSettings.device,
+    dtype: options.Dtype = SpeedSettings.dtype,
+    threads: options.Threads = None,
+    rounds: options.Rounds = SpeedSettings.rounds,
+    video: options.Video = None,
+    reader: options.Reader = SpeedSettings.reader,
+    output: options.SpeedOutput = None,
+) -> None:
+    """Time models and rivals in one loop: size, multiply-adds, latency, throughput, memory, and where the time goes."""
+    names = options.listed(models)
+    settings = SpeedSettings(names, against, device, dtype, threads, rounds, video, reader)
+    from xclip_cli.cli import benchmarking  # here, so that every other command starts without it
+
+    benchmarking.show_speed(settings, output)
+
+
+@app.command()
+def decode(
+    paths: options.Paths,
+    recursive: options.Recursive = False,
+    threads: options.DecodeThreads = 1,
+    timeout: options.DecodeTimeout = 600.0,
+) -> None:
+    """Frames a second of each installed reader on your own files: 8 frames of each, and all of them."""
+    from xclip_cli.cli import benchmarking
+
+    raise typer.Exit(benchmarking.show_decoding(paths, recursive, threads, timeout))
+
+
+@app.command()
+def accuracy(
+    data: options.Data,
+    model: options.Model = TagSettings.model,
+    labels_file: options.LabelsFile = None,
+    labelset: options.Labelset = None,
+    class_list: options.ClassList = None,
+    protocol: options.Protocol = None,
+    split_file: options.SplitFile = None,
+    temporal: options.Temporal = "",
+    prompting: options.Prompting = "",
+    num_clips: options.NumClips = TagSettings.num_clips,
+    num_crops: options.NumCrops = TagSettings.num_crops,
+    device: options.Device = TagSettings.device,
+    dtype: options.Dtype = TagSettings.dtype,
+    batch_size: options.BatchSize = TagSettings.batch_size,
+    workers: options.Workers = TagSettings.workers,
+    reader: options.Reader = TagSettings.reader,
+    decode_timeout: options.DecodeTimeout = TagSettings.decode_timeout_seconds,
+    output: options.AccuracyOutput = None,
+) -> None:
+    """Measure a model on labelled clips, beside its own backbone; with -o FOLDER it can be resumed."""
+    tag = TagSettings(
+        model, num_clips=num_clips, num_crops=num_crops, device=device, dtype=dtype, batch_size=batch_size,
+        workers=workers, reader=reader, decode_timeout_seconds=decode_timeout,
+    )  # fmt: skip
+    ways = options.listed(temporal), options.listed(prompting)
+    settings = AccuracySettings(tag, protocol, split_file, class_list, *ways)
+    label_set = options.asked_labels(None, labels_file, labelset)
+    from xclip_cli.cli import benchmarking
+
+    command = shlex.join(["xclip", *sys.argv[1:]])
+    raise typer.Exit(benchmarking.show_accuracy(data, label_set, settings, output, command))
