@@ -2,7 +2,7 @@ import os
 
 import pytest
 
-from xclip_cli import batch
+from xclip_cli import batch, outputs
 from xclip_cli.errors import OutputError, UsageError
 from xclip_cli.journal import Journal
 from xclip_cli.results import VideoResult
@@ -100,6 +100,6 @@ def test_a_failed_write_leaves_the_old_file_and_no_litter(tmp_path):
         raise OSError(28, "No space left on device")
 
     with pytest.raises(OutputError, match="No space left"):
-        batch.write(output, "csv", breaking())
+        outputs.write(output, "csv", breaking())
     assert output.read_text() == "old"
     assert os.listdir(tmp_path) == ["o.csv"]

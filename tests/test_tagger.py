@@ -4,6 +4,8 @@ import torch
 from xclip_cli import LabelSet, Tagger
 from xclip_cli.errors import LabelError, ModelError, UsageError
 from xclip_cli.labels import Label
+from xclip_cli.preprocess import normalise, preprocess
+from xclip_cli.video.worker import DecodePool
 
 
 @pytest.fixture(scope="module")
@@ -35,6 +37,28 @@ def test_a_video_that_cannot_be_read_is_a_result(tagger, clips, tmp_path):
         ("none.mp4", "error"),
         ("x.mp4", "error"),
     ]
+
+
+def test_batches_that_overlap_give_what_single_videos_give(toy_model, clips, tmp_path):
+    tagger = Tagger(toy_model, workers=1).set_labels("a,b")
+    paths = [*map(str, sorted(clips.iterdir())), str(tmp_path / "none.mp4")]
+    alone = {result.video: result for result in tagger.tag_many(paths)}
+    tagger._batch_size, tagger._batches_ahead = 2, 1  # as on an accelerator
+    together = {result.video: result for result in tagger.tag_many(paths)}
+    assert together.keys() == alone.keys() and [r.error for r in together.values()].count(None) == 3
+    for video, result in together.items():
+        for ours, theirs in zip(result.segments, alone[video].segments, strict=True):
+            assert [t.label for t in ours.tags] == [t.label for t in theirs.tags]
+            assert [t.score for t in ours.tags] == pytest.approx([t.score for t in theirs.tags], abs=1e-5)
+
+
+def test_the_model_is_sent_bytes(tagger, clips):
+    with DecodePool(workers=1) as pool:
+        clip = pool.submit(clips / "a.mp4", 4).result()
+    pixels = tagger.pixels([clip, clip])
+    assert pixels.dtype == torch.uint8 and pixels.shape == (2, 1, 4, 3, 32, 32)
+    spec = tagger.checkpoint.preprocessing
+    torch.testing.assert_close(normalise(pixels[0], spec), preprocess(clip.frames, spec), rtol=0, atol=0)
 
 
 def test_many_videos_can_show_a_bar(tagger, clips, capsys):

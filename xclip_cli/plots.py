@@ -1,5 +1,6 @@
 """Pictures of reports, as PNG files: no window is opened, and matplotlib is loaded when the first one is drawn."""
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -67,16 +68,19 @@ def draw_throughput(rows: Sequence[Mapping[str, Any]], title: str, path: Path) -
     better a network, the larger its mark; a hollow one has no published accuracy.
     """
     figure, axes = _figure(9, 6)
-    for row in rows:
+    named: list[tuple[float, float]] = []
+    for row in sorted(rows, key=lambda row: -row["throughput"]):
         known, colour = row["accuracy"] is not None, "tab:red" if row["ours"] else "tab:blue"
         size = 40 + 12 * max(0.0, row["accuracy"] - 60) if known else 40
         face = colour if known else "none"
         place = row["gigamacs"], row["throughput"]
         axes.scatter(*place, s=size, facecolors=face, edgecolors=colour, alpha=0.7)
         text = f"{row['name']} {row['accuracy']:.1f}" if known else row["name"]
-        axes.annotate(text, place, xytext=(0.6 * size**0.5, 4), textcoords="offset points", fontsize=8)
+        near = sum(abs(math.log(x / place[0])) < 0.7 and abs(math.log(y / place[1])) < 0.15 for x, y in named)
+        axes.annotate(text, place, xytext=(4 + 0.5 * size**0.5, 4 - 11 * near), textcoords="offset points", fontsize=8)
+        named.append(place)
     axes.set(xscale="log", yscale="log", xlabel="multiply-adds of one clip, G", ylabel="clips per second", title=title)
-    axes.margins(x=0.2, y=0.1)
+    axes.margins(x=0.3, y=0.1)
     axes.grid(alpha=0.3, which="both")
     marks = {"this package": "tab:red", "others": "tab:blue"}
     handles = [axes.scatter([], [], color=colour, alpha=0.7, label=name) for name, colour in marks.items()]

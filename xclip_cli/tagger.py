@@ -61,6 +61,9 @@ class Tagger:
         self.model = self.checkpoint.video_model().to(self.device)
         self.label_set: LabelSet | None = None
         self._text: torch.Tensor | None = None
+        # An accelerator computes one batch while the next is cropped and sent; a CPU has nothing to wait for.
+        on_cpu = self.device.type == "cpu"
+        self._batch_size, self._batches_ahead = (1, 0) if on_cpu else (self.settings.batch_size, 1)
 
     def set_labels(self, labels: LabelSet | Sequence[str] | str) -> "Tagger":
         """Chooses what to look for: a LabelSet, a list of names or a comma-separated string; gives the tagger itself.
@@ -91,18 +94,17 @@ class Tagger:
         return iter(tqdm(results, total=len(paths), unit="video"))
 
     def _run(self, paths: list[str]) -> Iterator[VideoResult]:
-        settings, on_cpu = self.settings, self.device.type == "cpu"
+        settings = self.settings
         workers = min(settings.workers, len(paths)) or 1
         requests = ((path, (path, self.checkpoint.num_frames, settings.num_clips)) for path in paths)
         with DecodePool(settings.reader, workers, settings.decode_timeout_seconds) as pool:
             computing: deque[_Computing] = deque()
-            for decoded in decode_ahead(pool, requests, 1 if on_cpu else settings.batch_size):
+            for decoded in decode_ahead(pool, requests, self._batch_size):
                 clips = [(path, clip) for path, clip in decoded if isinstance(clip, Clip)]
                 yield from (self._result(path, error=e.message) for path, e in decoded if isinstance(e, VideoError))
                 if clips:
                     computing.append(_Computing(clips, self._launch([clip for _, clip in clips], None)))
-                # An accelerator computes one batch while the next is cropped and sent; a CPU has nothing to wait for.
-                while len(computing) > (0 if on_cpu else 1):
+                while len(computing) > self._batches_ahead:
                     yield from self._finish(computing.popleft())
             while computing:
                 yield from self._finish(computing.popleft())

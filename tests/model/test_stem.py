@@ -108,3 +108,20 @@ def load_recipe():
         return module
 
     return load
+
+
+def test_a_trunk_whose_activations_are_in_place_has_the_gradients_of_one_whose_are_not(monkeypatch):
+    torch.manual_seed(0)
+    trunk, frames = EfficientNetLite(1.0, 1.0), torch.randn(2, 3, 64, 64)
+
+    def gradients():
+        trunk.zero_grad()
+        trunk(frames).square().mean().backward()
+        return [parameter.grad.clone() for parameter in trunk.parameters()]
+
+    ours = gradients()
+    relu6 = torch.nn.functional.relu6
+    monkeypatch.setattr(torch.nn.functional, "relu6", lambda x, inplace: relu6(x))
+    for mine, theirs in zip(ours, gradients(), strict=True):
+        torch.testing.assert_close(mine, theirs)
+    assert any(gradient.abs().max() > 0 for gradient in ours)

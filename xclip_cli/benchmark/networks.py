@@ -82,18 +82,23 @@ def tagging(name: str) -> Tagging:
         model = checkpoint.full_model()
         text = checkpoint.text_encoder()
         preprocessing, num_frames, weights = checkpoint.preprocessing, checkpoint.num_frames, "on disk"
-    found = spec and _PUBLISHED.search(spec.accuracy)
     return Tagging(
         name,
         model.eval(),
         (num_frames, 3, preprocessing.crop, preprocessing.crop),
         lambda module, clips: module.encode_video(clips),
         num_frames,
-        float(found[1]) if found and not spec.accuracy.startswith("zero-shot") else None,
+        published(spec) if spec else None,
         weights,
         preprocessing,
         text,
     )
+
+
+def published(spec: ModelSpec) -> float | None:
+    """The registry's top-1 on Kinetics-400 of a model that learned its classes, percent."""
+    found = _PUBLISHED.match(spec.accuracy)
+    return float(found[1]) if found else None
 
 
 def _random(spec: ModelSpec) -> nn.Module:

@@ -8,8 +8,9 @@ import importlib.util
 from collections.abc import Callable
 
 from xclip_cli.errors import MissingExtraError, UsageError
+from xclip_cli.registry import MODELS, ModelSpec
 
-from .networks import Network, quiet
+from .networks import Network, published, quiet
 
 # Frames of a clip and pixels of its sides, as torchvision measured its accuracy.
 _TORCHVISION = {
@@ -73,16 +74,15 @@ def _of_transformers(name: str) -> Network:
     config, model = getattr(transformers, f"{kind}Config")(), getattr(transformers, f"{kind}Model")
     encode: Callable = lambda module, clips: module(clips)  # noqa: E731
     if kind == "XCLIP":
-        config = _official(config, name)
+        spec = MODELS[name.partition(":")[2]]
+        config, accuracy = _official(config, spec), published(spec)
         encode = lambda module, clips: module.get_video_features(clips)  # noqa: E731
     return Network(name, model(config).eval(), (num_frames, 3, 224, 224), encode, num_frames, accuracy)
 
 
-def _official(config, name: str):
-    """The reference implementation in the size of a registered model."""
-    from xclip_cli.registry import MODELS
-
-    sizes = MODELS[name.partition(":")[2]].architecture
+def _official(config, spec: ModelSpec):
+    """The reference implementation's configuration in the size of a registered model."""
+    sizes = spec.architecture
     vision, text, width = sizes["vision"], sizes["text"], sizes["embed_dim"]
     return type(config)(
         text_config={

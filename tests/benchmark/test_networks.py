@@ -1,0 +1,71 @@
+"""What is timed is what it is called, and its cost is counted as papers count it."""
+
+import pytest
+import torch
+
+from xclip_cli.benchmark import rivals
+from xclip_cli.benchmark.networks import tagging
+from xclip_cli.errors import MissingExtraError, ModelError, UsageError
+from xclip_cli.model.xclip import Xclip
+
+
+@pytest.fixture(autouse=True)
+def no_models(monkeypatch, tmp_path):
+    monkeypatch.setenv("HF_HOME", str(tmp_path))
+
+
+def test_the_bundled_model_has_its_weights_and_the_cost_of_its_card():
+    network = tagging("mini")
+    assert network.weights == "on disk" and network.parameters == 33_169_585
+    assert network.gigamacs() == pytest.approx(8.21, abs=0.01)
+    assert network.shape == (8, 3, 256, 256) and network.accuracy is None
+
+
+def test_an_official_model_that_is_absent_has_random_weights_and_the_published_cost():
+    network = tagging("xclip-base-patch32")
+    assert network.weights == "random" and network.accuracy == 80.4
+    assert network.gigamacs() == pytest.approx(35.8, rel=0.01)
+    assert network.gigamacs_with_text() == pytest.approx(39.0, rel=0.01)
+    assert all(not parameter.is_meta for parameter in network.module.parameters())
+
+
+def test_the_cost_is_that_of_the_network_that_is_computed(toy_model):
+    network = tagging(toy_model)
+    assert isinstance(network.module, Xclip)
+    features = network.encode(network.module, torch.zeros(2, *network.shape))
+    assert features.video.shape == (2, 64)
+    plain = network.module.switched(cross_frame=False, mit_layers=0, prompt_layers=0)
+    assert 0 < network.gigamacs() < network.gigamacs_with_text()
+    assert sum(p.numel() for p in plain.parameters()) < network.parameters
+
+
+def test_an_unknown_model_is_our_error():
+    with pytest.raises(ModelError, match="unknown model"):
+        tagging("xclip-huge")
+
+
+def test_rivals_are_chosen_by_name():
+    assert rivals.choose("none") == [] and rivals.choose(" r3d_18, s3d ") == ["r3d_18", "s3d"]
+    assert set(rivals.choose("usual")) <= set(rivals.choose("all")) <= set(rivals.NAMES)
+    with pytest.raises(UsageError, match="'resnet'"):
+        rivals.choose("r3d_18,resnet")
+
+
+def test_a_rival_that_is_asked_for_and_not_installed_is_an_error(monkeypatch):
+    monkeypatch.setattr(rivals.importlib.util, "find_spec", lambda name: None)
+    assert not any(name.startswith("transformers:") for name in rivals.choose("all"))
+    with pytest.raises(MissingExtraError, match="transformers"):
+        rivals.choose("transformers:vivit")
+
+
+@pytest.mark.parametrize(("name", "gigamacs", "accuracy"), [("r3d_18", 40.7, 63.2), ("mvit_v2_s", 64.2, 80.757)])
+def test_torchvisions_networks_cost_what_torchvision_says(name, gigamacs, accuracy):
+    network = rivals.rival(name)
+    assert network.gigamacs() == pytest.approx(gigamacs, rel=0.01) and network.accuracy == accuracy
+
+
+def test_the_reference_implementation_has_the_size_of_ours():
+    pytest.importorskip("transformers")
+    theirs, ours = rivals.rival("transformers:xclip-base-patch32"), tagging("xclip-base-patch32")
+    assert theirs.parameters == ours.parameters and theirs.accuracy == ours.accuracy
+    assert theirs.gigamacs() == pytest.approx(ours.gigamacs(), rel=0.01)

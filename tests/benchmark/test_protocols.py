@@ -1,0 +1,123 @@
+"""Published protocols are read from their official lists; what does not fit is named."""
+
+import pytest
+
+from xclip_cli import labels
+from xclip_cli.benchmark.protocols import PROTOCOLS, key, read_task
+from xclip_cli.errors import UsageError
+from xclip_cli.settings import AccuracySettings
+
+
+def settings(protocol=None, split=None, classes=None):
+    return AccuracySettings(protocol=protocol, split_file=split and str(split), class_list=classes and str(classes))
+
+
+def places(task, root):
+    return {s.path.removeprefix(f"{root}/"): task.label_set.labels[i].name for s, i in task.answers.items()}
+
+
+def test_ucf101_is_its_first_test_list(tmp_path):
+    (tmp_path / "testlist01.txt").write_text(
+        "TaiChi/v_TaiChi_g01_c01.avi\nHandstandPushups/v_HandStand_g01_c01.avi 2\n"
+    )
+    (tmp_path / "videos/TaiChi").mkdir(parents=True)
+    (tmp_path / "videos/TaiChi/v_TaiChi_g01_c01.avi").touch()
+    task = read_task(str(tmp_path / "videos"), None, settings("ucf101-split1", tmp_path / "testlist01.txt"))
+    assert places(task, tmp_path / "videos") == {
+        "TaiChi/v_TaiChi_g01_c01.avi": "tai chi",
+        "v_HandStand_g01_c01.avi": "handstand pushups",
+    }
+    assert len(task.label_set.labels) == 101 and "sha256" in task.facts["split"]
+
+
+def test_hmdb51_is_what_its_lists_mark_with_2(tmp_path):
+    (tmp_path / "brush_hair_test_split1.txt").write_text("a b.avi 1\nc d.avi 2 \ne.avi 0\n")
+    (tmp_path / "brush_hair_test_split2.txt").write_text("e.avi 2\n")
+    task = read_task(str(tmp_path), None, settings("hmdb51-split1", tmp_path))
+    assert places(task, tmp_path) == {"brush_hair/c d.avi": "brush hair"} and len(task.label_set.labels) == 51
+
+
+def test_kinetics_videos_are_found_by_id_and_time_and_those_that_are_gone_stay(tmp_path):
+    (tmp_path / "v/archery").mkdir(parents=True)
+    (tmp_path / "v/archery/abc_000005_000015.mkv").touch()
+    (tmp_path / "val.csv").write_text(
+        "label,youtube_id,time_start,time_end,split\n"
+        "archery,abc,5,15,validate\nabseiling,gone,0,10,validate\nyoga,abc,5,15,train\n"
+    )
+    task = read_task(str(tmp_path / "v"), None, settings("k400-val", tmp_path / "val.csv"))
+    assert places(task, tmp_path / "v") == {
+        "archery/abc_000005_000015.mkv": "archery",
+        "gone_000000_000010.mp4": "abseiling",
+    }
+
+
+def test_a_zero_shot_split_keeps_its_own_160_classes(tmp_path):
+    names = [label.name for label in labels.builtin("kinetics600").labels]
+    (tmp_path / "classes.csv").write_text("id,name\n" + "".join(f"{i},{name}\n" for i, name in enumerate(names[:160])))
+    (tmp_path / "val.csv").write_text(f"label,youtube_id,time_start,time_end\n{names[3]},a,0,10\n{names[300]},b,0,10\n")
+    asked = settings("k600-zeroshot-2", tmp_path / "val.csv", tmp_path / "classes.csv")
+    task = read_task(str(tmp_path), None, asked)
+    assert list(places(task, tmp_path).values()) == [names[3]] and len(task.label_set.labels) == 160
+    (tmp_path / "list.txt").write_text("a b.mp4 7\n")
+    task = read_task(str(tmp_path), None, settings("k600-zeroshot-1", tmp_path / "list.txt", tmp_path / "classes.csv"))
+    assert places(task, tmp_path) == {"a b.mp4": names[7]}
+    (tmp_path / "classes.csv").write_text("\n".join(names[:150]))
+    with pytest.raises(UsageError, match="150 classes"):
+        read_task(str(tmp_path), None, asked)
+
+
+@pytest.mark.parametrize(
+    ("protocol", "text", "said"),
+    [
+        ("ucf101", "", "must be one of ucf101-split1"),
+        ("ucf101-split1", "no slash\n", "line 1: 'no slash'"),
+        ("ucf101-split1", "Juggling/v.avi\n", "'Juggling'.*not in the label set 'ucf101'"),
+        ("hmdb51-split1", "", "no folder of"),
+        ("k400-val", "a.mp4 0\n", "gives numbers"),
+    ],
+)
+def test_a_wrong_request_is_named(tmp_path, protocol, text, said):
+    (tmp_path / "list.txt").write_text(text)
+    with pytest.raises(UsageError, match=said):
+        read_task(str(tmp_path), None, settings(protocol, tmp_path / "list.txt"))
+
+
+def test_a_protocol_needs_its_list_and_a_list_its_protocol(tmp_path):
+    with pytest.raises(UsageError, match=r"needs testlist01\.txt"):
+        read_task(str(tmp_path), None, settings("ucf101-split1"))
+    with pytest.raises(UsageError, match="belongs to a protocol"):
+        read_task(str(tmp_path), None, settings(split=tmp_path))
+    (tmp_path / "l.txt").touch()
+    with pytest.raises(UsageError, match="its own labels"):
+        read_task(str(tmp_path), labels.from_names("a,b"), settings("ucf101-split1", tmp_path / "l.txt"))
+
+
+def test_clips_of_ones_own_are_read_once_and_may_have_a_split(tmp_path):
+    path = tmp_path / "list.csv"
+    path.write_text("video,label\na.mp4,Tai_Chi\na.mp4,Tai_Chi\nb.mp4,run\n")
+    task = read_task(str(path), None, settings())
+    assert len(task.samples) == 2 and [label.name for label in task.label_set.labels] == ["Tai_Chi", "run"]
+    task = read_task(str(path), labels.from_names("tai chi,run,dive"), settings())
+    assert list(task.answers.values()) == [0, 1]
+    with pytest.raises(UsageError, match=r"'Tai_Chi'.*is not in the label set"):
+        read_task(str(path), labels.from_names("run,dive"), settings())
+    path.write_text("video,label,split\na.mp4,x,train\nb.mp4,y,val\nc.mp4,x,test\n")
+    assert [s.split for s in read_task(str(path), None, settings()).samples] == ["val", "test"]
+
+
+@pytest.mark.parametrize(
+    ("name", "labelset"), [("ucf101", "ucf101"), ("hmdb51", "hmdb51"), ("kinetics600", "kinetics600")]
+)
+def test_every_class_of_a_dataset_has_its_label(shared, name, labelset):
+    known = {key(label.name) for label in labels.builtin(labelset).labels}
+    lines = (shared / "data/labels" / f"{name}.txt").read_text().splitlines()
+    assert {key(line) for line in lines if line} == known
+
+
+def test_published_numbers_are_the_registrys():
+    assert PROTOCOLS["k400-val"].published("xclip-base-patch16") == 83.8
+    assert PROTOCOLS["ucf101-split1"].published("microsoft/xclip-base-patch16-zero-shot") == 72.0
+    assert PROTOCOLS["ucf101-split1"].published("xclip-base-patch16-ucf-2-shot") == 76.4
+    assert PROTOCOLS["hmdb51-split1"].published("open_clip:ViT-B-16/openai") == 47.9
+    assert PROTOCOLS["k600-zeroshot-1"].published("xclip-base-patch16-zero-shot") == 65.2
+    assert PROTOCOLS["k400-val"].published("mini") is None

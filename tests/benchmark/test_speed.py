@@ -1,0 +1,70 @@
+"""A whole run on a toy network: every figure is there and in its unit."""
+
+import csv
+import json
+import math
+
+import pytest
+import torch
+
+from xclip_cli.benchmark import speed
+from xclip_cli.errors import OutputError, UsageError
+from xclip_cli.settings import SpeedSettings
+
+
+@pytest.fixture(scope="module")
+def found(toy_model):
+    told = []
+    result = speed.run(SpeedSettings((toy_model,), "r3d_18", rounds=2, threads=1), told.append)
+    assert any("round 2 of 2" in line for line in told)
+    return result
+
+
+def test_ours_has_every_part_and_a_rival_its_encoder(found):
+    ours, rival = found.rows
+    assert ours.ours and not rival.ours and rival.name == "r3d_18"
+    for row in (ours, rival):
+        assert 0 < row.latency_p50 <= row.latency_p95 and row.throughput > 0 and row.gigamacs > 0
+        assert row.throughput >= 0.9 * 1000 / row.latency_p50  # the best batch is no worse than one
+        share = 100 * row.gigamacs * row.throughput / found.machine["matrix_gigamacs_per_second"]
+        assert row.of_matrix_percent == pytest.approx(share, rel=0.01)
+    parts = ("decode", "preprocess", "text_10", "text_400", "scoring_10", "scoring_400", "gigamacs_with_text")
+    assert all(getattr(ours, part) > 0 for part in parts)
+    assert all(getattr(rival, part) is None for part in parts)
+    assert rival.parameters == pytest.approx(33.37, abs=0.01) and rival.accuracy == 63.2
+
+
+def test_the_machine_is_named_and_torchs_threads_are_as_before(found):
+    assert found.machine["threads"] == 1 and found.machine["device"] and found.machine["dtype"] == "float32"
+    before = torch.get_num_threads()
+    with speed._threads(before + 1):
+        assert torch.get_num_threads() == before + 1
+    assert torch.get_num_threads() == before
+
+
+def test_the_tables_and_the_picture_are_written(found, tmp_path):
+    found.write(tmp_path / "new" / "folder")
+    folder = tmp_path / "new" / "folder"
+    with open(folder / "speed.csv", newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    assert [row["name"] for row in rows] == [row.name for row in found.rows]
+    assert all(math.isfinite(float(row["latency_p50"])) for row in rows)
+    assert json.loads((folder / "speed.json").read_text())["machine"] == found.machine
+    assert (folder / "speed.png").read_bytes().startswith(b"\x89PNG")
+    (tmp_path / "file").touch()
+    with pytest.raises(OutputError, match="cannot write into"):
+        found.write(tmp_path / "file")
+
+
+def test_the_made_clip_is_the_same_every_time(tmp_path):
+    a, b = (speed._made_clip(tmp_path / name, seconds=1) for name in ("a.mp4", "b.mp4"))
+    frames = []
+    for path in (a, b):
+        frames.append(speed._decoded(SpeedSettings(video=path), 4)[0])
+    assert frames[0].shape == (4, 360, 640, 3) and (frames[0] == frames[1]).all()
+
+
+@pytest.mark.parametrize("wrong", [{"models": ()}, {"rounds": 0}, {"dtype": "int4"}, {"device": "tpu"}, {"threads": 0}])
+def test_a_wrong_setting_names_its_option(wrong):
+    with pytest.raises(UsageError, match=f"--{next(iter(wrong))} is"):
+        SpeedSettings(**wrong)

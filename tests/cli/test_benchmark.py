@@ -1,0 +1,71 @@
+"""`xclip benchmark` as it is typed."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+
+def xclip(*arguments, timeout=180):
+    command = [sys.executable, "-m", "xclip_cli", "benchmark", *map(str, arguments)]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    return subprocess.run(command, capture_output=True, text=True, timeout=timeout, env=environment)
+
+
+@pytest.fixture
+def data(tmp_path, make_clip):
+    for shade, name in enumerate(("a dog", "a cat")):
+        (tmp_path / "data" / name).mkdir(parents=True)
+        make_clip(tmp_path / "data" / name / "a clip.mp4", shade=shade)
+    return tmp_path / "data"
+
+
+def test_speed_prints_both_tables_and_says_what_ran(toy_model, tmp_path):
+    done = xclip("speed", "--models", toy_model, "--against", "none", "--rounds", 2, "-o", tmp_path / "out")
+    assert done.returncode == 0, done.stderr
+    first, second = done.stdout.split("\n\n")
+    assert first.startswith("network\tweights\tframes") and second.startswith("one clip, ms\tdecode\t")
+    assert first.splitlines()[1].startswith(f"{toy_model}\ton disk\t4\t")
+    assert "threads: " in done.stderr and "matrix_gigamacs_per_second: " in done.stderr
+    assert sorted(file.name for file in (tmp_path / "out").iterdir()) == ["speed.csv", "speed.json", "speed.png"]
+
+
+def test_decode_has_a_row_for_every_file_and_reader(data):
+    (data / "a dog" / "bad.mp4").write_bytes(b"no video")
+    done = xclip("decode", data, "--recursive")
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    rows = [line.split("\t") for line in done.stdout.splitlines()[1:]]
+    assert {row[0].rpartition("/")[2] for row in rows} == {"a clip.mp4", "bad.mp4"}
+    assert all((row[-1] == "-") == ("a clip" in row[0]) for row in rows)
+
+
+def test_accuracy_prints_the_model_and_its_backbone(data, toy_model, tmp_path):
+    done = xclip("accuracy", data, "--model", toy_model, "-o", tmp_path / "out")
+    assert done.returncode == 0, done.stderr
+    heads, own, backbone = (line.split("\t") for line in done.stdout.splitlines())
+    assert heads[:3] == ["model", "temporal", "prompting"]
+    assert own[1:6] == ["cct+mit", "video", "as it is", "2", "0"]
+    assert backbone[1:4] == ["mean", "none", "the same backbone, frames averaged"]
+    assert "clips: 2" in done.stderr and "labels: 2 of classes, sha256" in done.stderr
+    (data / "a cat" / "bad.mp4").write_bytes(b"no video")
+    done = xclip("accuracy", data, "--model", toy_model, "-o", tmp_path / "out")
+    assert done.returncode == 1 and "bad.mp4" in done.stderr
+    assert done.stdout.splitlines()[1].split("\t")[4:6] == ["2", "1"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["accuracy", "nowhere"], "there is no folder or file 'nowhere'"),
+        (["accuracy", ".", "--temporal", "lstm"], "--temporal is 'lstm'"),
+        (["accuracy", ".", "--protocol", "ucf"], "--protocol is 'ucf'"),
+        (["speed", "--against", "resnet"], "'resnet'"),
+        (["speed", "--models", ","], "--models is"),
+        (["decode", "*.nothing"], "no file matches"),
+    ],
+)
+def test_a_wrong_request_is_one_line_and_exit_code_2(arguments, said):
+    done = xclip(*arguments)
+    assert done.returncode == 2 and said in done.stderr and "Traceback" not in done.stderr
+    assert done.stderr.splitlines()[0].startswith("error:")
