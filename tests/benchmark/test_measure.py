@@ -6,7 +6,7 @@ import time
 import pytest
 import torch
 
-from xclip_cli.benchmark.measure import Timing, clock, machine, matrix_rate, peak_bytes, repeat
+from xclip_cli.benchmark.measure import Timing, clock, machine, matrix_product, peak_bytes, repeat
 
 CPU = torch.device("cpu")
 
@@ -32,4 +32,5 @@ def test_the_peak_is_what_a_call_needs():
 
 
 def test_the_machine_has_a_name_and_multiplies():
-    assert machine(CPU) and matrix_rate(CPU, torch.float32) > 0.1
+    product, gigamacs = matrix_product(CPU, torch.float32)
+    assert machine(CPU) and product().shape == (2048, 2048) and gigamacs == pytest.approx(2.048**3)

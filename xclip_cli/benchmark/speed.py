@@ -4,6 +4,7 @@ import csv
 import json
 import os
 import platform
+import statistics
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -21,7 +22,7 @@ from xclip_cli.settings import SpeedSettings
 from xclip_cli.tagger import resolve_device
 from xclip_cli.video.worker import DecodePool
 
-from .measure import Timing, clock, machine, matrix_rate, peak_bytes, repeat
+from .measure import Timing, clock, machine, matrix_product, peak_bytes, repeat
 from .networks import Network, Tagging, tagging
 from .rivals import choose, rival
 
@@ -29,6 +30,7 @@ LABEL_COUNTS = (10, 400)
 _CALL_SECONDS = 8.0  # no batch is tried that would keep a network longer
 _GAIN = 1.03  # a larger batch that brings less is not worth its memory
 _BATCHES = {"cpu": (1, 2, 4), "cuda": (1, 4, 16, 64)}
+_COMPARISONS = 3
 _SEED = 0
 
 Told = Callable[[str], None]
@@ -97,16 +99,16 @@ def run(settings: SpeedSettings, told: Told) -> Speed:
     dtype = getattr(torch, settings.dtype)
     torch.manual_seed(_SEED)
     with _threads(settings.threads), torch.inference_mode(), _half(device, settings.dtype):
-        told("measuring the machine's matrix products")
-        rate = matrix_rate(device, dtype)
         networks = []
         for name in (*settings.models, *names):
             told(f"building {name}")
             networks.append(tagging(name) if name in settings.models else rival(name))
             networks[-1].module.to(device)
         memory = [_memory(network, device) for network in networks]
-        latency = _latencies(networks, device, settings.rounds, told)
-        best = _throughputs(networks, latency, device, told)
+        product, gigamacs = matrix_product(device, dtype)
+        *latency, of_product = _latencies([*(_call(n, 1, device) for n in networks), product], device, settings, told)
+        rate = gigamacs / of_product.median
+        best = [_throughput(*pair, device, told) for pair in zip(networks, latency, strict=True)]
         rows = []
         for i, network in enumerate(networks):
             told(f"measuring the other parts of {network.name}")
@@ -163,12 +165,15 @@ def _memory(network: Network, device: torch.device) -> int | None:
     return needed and needed + sum(p.nbytes for p in network.module.parameters())
 
 
-def _latencies(networks: Sequence[Network], device: torch.device, rounds: int, told: Told) -> list[Timing]:
-    """Of one clip; every network was called before, for its memory. Fast ones have several calls a round."""
-    calls = [_call(network, 1, device) for network in networks]
-    timings = [Timing() for _ in networks]
-    for turn in range(rounds):
-        told(f"one clip at a time, round {turn + 1} of {rounds}")
+def _latencies(
+    calls: Sequence[Callable[[], object]], device: torch.device, settings: SpeedSettings, told: Told
+) -> list[Timing]:
+    """Of each call, after one to warm up; fast ones have several turns a round."""
+    timings = [Timing() for _ in calls]
+    for call in calls:
+        call()
+    for turn in range(settings.rounds):
+        told(f"one clip at a time, round {turn + 1} of {settings.rounds}")
         for call, timing in zip(calls, timings, strict=True):
             timing.seconds.append(clock(call, device))
             while len(timing.seconds) < 4 * (turn + 1) and timing.median < 0.5:
@@ -176,21 +181,23 @@ def _latencies(networks: Sequence[Network], device: torch.device, rounds: int, t
     return timings
 
 
-def _throughputs(
-    networks: Sequence[Network], latency: Sequence[Timing], device: torch.device, told: Told
-) -> list[tuple[int, float]]:
-    """The best batch of each network and its clips a second; a larger one is tried while it brings something."""
-    best = [(1, 1 / timing.median) for timing in latency]
-    for i, network in enumerate(networks):
-        for batch in _BATCHES.get(device.type, _BATCHES["cpu"])[1:]:
-            if batch / best[i][1] > _CALL_SECONDS:
-                break
-            told(f"{network.name}, {batch} clips at a time")
-            rate = batch / repeat(_call(network, batch, device), device).median
-            if rate < _GAIN * best[i][1]:
-                break
-            best[i] = batch, rate
-    return best
+def _throughput(network: Network, latency: Timing, device: torch.device, told: Told) -> tuple[int, float]:
+    """The best batch and its clips a second; a larger one is tried while it brings something.
+
+    Each is compared with single clips beside it, and what it gains counts on top of the rounds' median.
+    """
+    best, gain = 1, 1.0
+    for batch in _BATCHES.get(device.type, _BATCHES["cpu"])[1:]:
+        if batch / gain * latency.median > _CALL_SECONDS:
+            break
+        told(f"{network.name}, {batch} clips at a time")
+        single, many = _call(network, 1, device), _call(network, batch, device)
+        many()
+        found = statistics.median(batch * clock(single, device) / clock(many, device) for _ in range(_COMPARISONS))
+        if found < _GAIN * gain:
+            break
+        best, gain = batch, found
+    return best, gain / latency.median
 
 
 def _parts(network: Tagging, settings: SpeedSettings, device: torch.device) -> dict[str, float]:
