@@ -48,7 +48,7 @@ def test_the_models_own_row_is_what_tagging_says(data, settings, toy_model):
         assert [t.label for t in result.segments[0].tags] == [t.label for t in tags]
         assert result.segments[0].tags[0].score == pytest.approx(tags[0].score, abs=1e-6)
         right += tags[0].label == sample.label
-    assert found.scores()[0].top1 == pytest.approx(right / 9)
+    assert found.scores[0].top1 == pytest.approx(right / 9)
 
 
 def test_parts_that_are_off_are_off(data, settings, toy_model):
@@ -99,11 +99,11 @@ def test_clips_that_fail_are_counted_apart_and_tried_again(data, settings, tmp_p
     shutil.move(good, tmp_path / "kept.mp4")
     good.write_bytes(b"no video")
     first = accuracy.run(str(data), None, settings(), tmp_path / "out", quiet)
-    scores = first.scores()[0]
+    scores = first.scores[0]
     assert (scores.clips, scores.errors) == (8, 1) and int(scores.confusion.sum()) == 8
     shutil.copy(tmp_path / "kept.mp4", good)
     second = accuracy.run(str(data), None, settings(), tmp_path / "out", quiet)
-    assert (second.scores()[0].clips, second.scores()[0].errors) == (9, 0)
+    assert (second.scores[0].clips, second.scores[0].errors) == (9, 0)
 
 
 def test_a_run_goes_on_where_it_stopped(data, settings, tmp_path, monkeypatch):

@@ -9,6 +9,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from xclip_cli.errors import ModelError
+from xclip_cli.model.block import activate
 from xclip_cli.model.config import TextConfig, VisionConfig, XclipConfig
 from xclip_cli.model.xclip import Xclip
 
@@ -41,6 +42,17 @@ def test_a_video_is_the_same_in_any_batch(build, kit, stem, cross_frame, mit_lay
     assert together.std() > 0.01
     torch.testing.assert_close(together, alone, rtol=0, atol=1e-5)
     torch.testing.assert_close(together, swapped, rtol=0, atol=1e-5)
+
+
+def test_the_activation_in_place_gives_the_same_numbers_and_leaves_its_input():
+    x = torch.randn(7, 33, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        before, ours = x.clone(), activate(x, "quick_gelu")
+    assert torch.equal(x, before) and torch.equal(ours, activate(x, "quick_gelu"))
+    y = x.clone().requires_grad_()
+    activate(y, "quick_gelu").sum().backward()
+    s = torch.sigmoid(1.702 * x)
+    torch.testing.assert_close(y.grad, s + 1.702 * x * s * (1 - s))
 
 
 def test_a_text_is_the_same_beside_any_other(build, kit):

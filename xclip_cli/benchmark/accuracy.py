@@ -1,9 +1,10 @@
 """How often a model is right: every clip once, every variant on the same frames, resumable."""
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 import torch
@@ -40,6 +41,7 @@ class Evaluation:
     absent: list[str]
     facts: dict[str, str]
 
+    @cached_property
     def scores(self) -> list[Scores]:
         """One for each variant."""
         answers, names = list(self.task.answers.values()), [label.name for label in self.task.label_set.labels]
@@ -61,28 +63,25 @@ def run(
         known = journal.load() if journal else {}
         keys = {(i, s): _key(row, s) for i, row in enumerate(rows) for s in task.samples}
         found = {place: known[key] for place, key in keys.items() if key in known}
-        told(_finished(found, rows, task.samples), len(task.samples))
-        for sample, results in _measure(rows, task.samples, found, settings):
+        lacking = {s: [i for i in range(len(rows)) if (i, s) not in found] for s in task.samples}
+        before = sum(not missing for missing in lacking.values())
+        told(before, len(task.samples))
+        for done, (sample, results) in enumerate(_measure(rows, lacking, settings), before + 1):
             for i, result in results.items():
                 found[i, sample] = result
                 if journal:
                     journal.append(keys[i, sample], result)
-            told(_finished(found, rows, task.samples), len(task.samples))
+            told(done, len(task.samples))
     results = [[found[i, sample] for sample in task.samples] for i in range(len(rows))]
     return Evaluation(task, rows, results, absent, _facts(task, rows[0], settings))
 
 
-def _finished(found: dict, rows: Sequence[Variant], samples: Sequence[Sample]) -> int:
-    return sum(all((i, sample) in found for i in range(len(rows))) for sample in samples)
-
-
 def _measure(
-    rows: Sequence[Variant], samples: Sequence[Sample], found: dict, settings: AccuracySettings
+    rows: Sequence[Variant], lacking: Mapping[Sample, list[int]], settings: AccuracySettings
 ) -> Iterator[tuple[Sample, dict[int, VideoResult]]]:
     """Each sample that a variant lacks, with the results of those variants; it is decoded once for all."""
     tag, first = settings.tag, rows[0].tagger
-    lacking = {s: [i for i in range(len(rows)) if (i, s) not in found] for s in samples}
-    waiting = [s for s in samples if lacking[s]]
+    waiting = [sample for sample, missing in lacking.items() if missing]
     if not waiting:
         return
     requests = (
@@ -99,7 +98,9 @@ def _measure(
                 yield from _answers(rows, clips, lacking)
 
 
-def _answers(rows: Sequence[Variant], clips: dict[Sample, Clip], lacking: dict) -> Iterator[tuple[Sample, dict]]:
+def _answers(
+    rows: Sequence[Variant], clips: Mapping[Sample, Clip], lacking: Mapping[Sample, list[int]]
+) -> Iterator[tuple[Sample, dict[int, VideoResult]]]:
     """What the variants say; those of one encoder share the features of the videos."""
     results: dict[Sample, dict[int, VideoResult]] = {sample: {} for sample in clips}
     features: dict[tuple, VideoFeatures] = {}

@@ -171,8 +171,7 @@ def _kinetics(folder: Path, split: Path, class_list: Path | None) -> list[Sample
         found = read_samples(split, class_list)
         base = split.parent
         return [replace(s, path=str(folder / os.path.relpath(s.path, base))) for s in found]
-    with open(split, encoding="utf-8-sig", newline="") as stream:
-        rows = list(csv.DictReader(stream))
+    rows = list(csv.DictReader(_text(split).splitlines()))
     needed = {"label", "youtube_id", "time_start", "time_end"}
     if missing := sorted(needed - set(rows[0] if rows else ())):
         raise UsageError(f"{split} has no column {missing[0]!r}: it is not Kinetics' own CSV")
@@ -197,8 +196,12 @@ def _videos(folder: Path) -> Iterator[Path]:
 
 
 def _lines(path: Path) -> list[str]:
+    return [line.strip() for line in _text(path).splitlines() if line.strip()]
+
+
+def _text(path: Path) -> str:
     try:
-        return [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+        return path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"{str(path)!r} cannot be read: {error}") from error
 

@@ -25,7 +25,7 @@ def rows(evaluation: Evaluation) -> list[tuple[str, ...]]:
     """A row of HEADS for each variant."""
     return [
         _row(evaluation, variant, scores)
-        for variant, scores in zip(evaluation.variants, evaluation.scores(), strict=True)
+        for variant, scores in zip(evaluation.variants, evaluation.scores, strict=True)
     ]
 
 
@@ -51,7 +51,7 @@ def _row(evaluation: Evaluation, variant: Variant, scores: Scores) -> tuple[str,
 
 def write(evaluation: Evaluation, folder: Path, command: str) -> None:
     """All files of a run. Raises OutputError; what is in the journal is kept."""
-    first, names = evaluation.scores()[0], [label.name for label in evaluation.task.label_set.labels]
+    first, names = evaluation.scores[0], [label.name for label in evaluation.task.label_set.labels]
     outputs.write(folder / PREDICTIONS, "csv", (result for results in evaluation.results for result in results))
     table_rows = rows(evaluation)
     try:
@@ -73,7 +73,7 @@ def write(evaluation: Evaluation, folder: Path, command: str) -> None:
 
 
 def _classes(evaluation: Evaluation, names: Sequence[str]) -> tuple[tuple[str, ...], list[tuple]]:
-    scores = evaluation.scores()
+    scores = evaluation.scores
     shares = [class_accuracies(s.confusion) for s in scores]
     counts = scores[0].confusion.sum(axis=1)
     heads = ("class", "clips", *(f"{variant.name}, top-1 %" for variant in evaluation.variants))

@@ -9,7 +9,11 @@ from .config import Activation
 
 def activate(x: Tensor, activation: Activation) -> Tensor:
     """GELU, or the sigmoid approximation of it that OpenAI trained CLIP with."""
-    return x * torch.sigmoid(1.702 * x) if activation == "quick_gelu" else F.gelu(x)
+    if activation == "gelu":
+        return F.gelu(x)
+    if torch.is_grad_enabled():
+        return x * torch.sigmoid(1.702 * x)
+    return (1.702 * x).sigmoid_().mul_(x)  # the same numbers with one tensor instead of three
 
 
 class Attention(nn.Module):
