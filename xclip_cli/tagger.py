@@ -63,7 +63,7 @@ class Tagger:
         self._text: torch.Tensor | None = None
         # An accelerator computes one batch while the next is cropped and sent; a CPU has nothing to wait for.
         on_cpu = self.device.type == "cpu"
-        self._batch_size, self._batches_ahead = (1, 0) if on_cpu else (self.settings.batch_size, 1)
+        self.batch_size, self._batches_ahead = (1, 0) if on_cpu else (self.settings.batch_size, 1)
 
     def set_labels(self, labels: LabelSet | Sequence[str] | str) -> "Tagger":
         """Chooses what to look for: a LabelSet, a list of names or a comma-separated string; gives the tagger itself.
@@ -99,7 +99,7 @@ class Tagger:
         requests = ((path, (path, self.checkpoint.num_frames, settings.num_clips)) for path in paths)
         with DecodePool(settings.reader, workers, settings.decode_timeout_seconds) as pool:
             computing: deque[_Computing] = deque()
-            for decoded in decode_ahead(pool, requests, self._batch_size):
+            for decoded in decode_ahead(pool, requests, self.batch_size):
                 clips = [(path, clip) for path, clip in decoded if isinstance(clip, Clip)]
                 yield from (self._result(path, error=e.message) for path, e in decoded if isinstance(e, VideoError))
                 if clips:

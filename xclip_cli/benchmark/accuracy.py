@@ -87,9 +87,8 @@ def _measure(
     requests = (
         (s, (s.path, first.checkpoint.num_frames, tag.num_clips, s.start_seconds, s.end_seconds)) for s in waiting
     )
-    batch_size = 1 if first.device.type == "cpu" else tag.batch_size
     with DecodePool(tag.reader, min(tag.workers, len(waiting)), tag.decode_timeout_seconds) as pool:
-        for decoded in decode_ahead(pool, requests, batch_size):
+        for decoded in decode_ahead(pool, requests, first.batch_size):
             for sample, outcome in decoded:
                 if isinstance(outcome, VideoError):
                     yield sample, {i: _result(rows[i], sample, error=outcome.message) for i in lacking[sample]}
