@@ -1,7 +1,7 @@
 """Networks that one might use instead: torchvision's and transformers', with random weights.
 
-Speed does not depend on the weights. The accuracies are those that the sources print: torchvision's own, with the
-views it names, and of TimeSformer (Bertasius et al., ICML 2021) and VideoMAE (Tong et al., NeurIPS 2022) the papers'.
+Speed does not depend on the weights. The accuracies are those of the weights that are published: torchvision's own,
+and for TimeSformer (facebookresearch/TimeSformer) and VideoMAE (MCG-NJU/VideoMAE, MODEL_ZOO.md) their authors'.
 """
 
 import importlib.util
@@ -25,8 +25,8 @@ _OFFICIAL = ("base-patch32", "base-patch16", "large-patch14")
 _TRANSFORMERS = {
     **{f"transformers:xclip-{size}": ("XCLIP", 8, None) for size in _OFFICIAL},
     "transformers:vivit": ("Vivit", 32, None),
-    "transformers:timesformer": ("Timesformer", 8, 78.0),
-    "transformers:videomae": ("VideoMAE", 16, 81.5),
+    "transformers:timesformer": ("Timesformer", 8, 77.9),
+    "transformers:videomae": ("VideoMAE", 16, 80.9),
 }
 NAMES = (*_TORCHVISION, *_TRANSFORMERS)
 _USUAL = ("r3d_18", "s3d", "mvit_v2_s", "swin3d_t", "transformers:xclip-base-patch32")
