@@ -232,3 +232,13 @@ def test_readers_are_checked_at_once(monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(MissingExtraError):
         DecodePool("decord")
+
+
+@pytest.mark.parametrize("reader", ["opencv", "decord"])
+def test_every_frame_of_a_real_clip_can_be_asked_for(reader, bikes):
+    if reader == "decord":
+        pytest.importorskip("decord")
+    with DecodePool(reader, workers=1) as pool:
+        clip = pool.submit(bikes, 250).result()
+    assert len(clip.frames) == 250 and not clip.warnings
+    assert (np.diff(clip.times_seconds) > 0).all()

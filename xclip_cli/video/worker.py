@@ -31,7 +31,7 @@ ENVIRONMENT = {  # of a process that decodes
     "OPENBLAS_NUM_THREADS": "1",
     "OPENCV_LOG_LEVEL": "SILENT",
     "OPENCV_IO_MAX_IMAGE_PIXELS": "100000000",
-    "DECORD_EOF_RETRY_MAX": "128",
+    "DECORD_EOF_RETRY_MAX": "2048",  # it also counts while the first frame is waited for: 128 were too few
 }
 PACKAGE_PARENT = Path(__file__).resolve().parents[2]
 
