@@ -40,6 +40,11 @@ def resolve_device(name: str) -> torch.device:
     return device
 
 
+def precision(device: torch.device, dtype: str) -> torch.autocast:
+    """The context in which a network computes in `dtype`, one of settings.DTYPES; float32 changes nothing."""
+    return torch.autocast(device.type, getattr(torch, dtype), enabled=dtype != "float32")
+
+
 @dataclass(frozen=True)
 class _Computing:
     """Videos whose answers were asked of the device."""
@@ -135,7 +140,7 @@ class Tagger:
     def encode(self, clips: Sequence[Clip]) -> VideoFeatures:
         """What is known of every view (B * V) of decoded videos before any label, on the device."""
         pixels = self.pixels(clips).flatten(0, 1)
-        with self._precision():
+        with precision(self.device, self.settings.dtype):
             return self.model.encode_video(normalise(pixels, self.checkpoint.preprocessing))
 
     @torch.inference_mode()
@@ -143,15 +148,11 @@ class Tagger:
         """Scores and similarities (B, N) on the device, which may still be computing them."""
         self._require_labels()
         features = self.encode(clips) if features is None else features
-        with self._precision():
+        with precision(self.device, self.settings.dtype):
             similarity = self.model.similarity(features, self._text)  # (B * V, N)
             scores = self.model.logits(similarity).float().softmax(dim=-1)
         scores, similarity = (x.unflatten(0, (len(clips), -1)).mean(dim=1) for x in (scores, similarity.float()))
         return scores, similarity
-
-    def _precision(self) -> torch.autocast:
-        dtype = self.settings.dtype
-        return torch.autocast(self.device.type, getattr(torch, dtype), enabled=dtype != "float32")
 
     def _segments(self, clips: Sequence[Clip], answers: tuple[torch.Tensor, torch.Tensor]) -> list[Segment]:
         rows = zip(*(answer.tolist() for answer in answers), strict=True)

@@ -22,11 +22,10 @@ from xclip_cli.video.reader import Clip
 from xclip_cli.video.worker import DecodePool
 
 from .protocols import Task, read_task
-from .scores import Scores
+from .scores import TOP, Scores
 from .variants import Variant, variants
 
 PREDICTIONS = "predictions.csv"
-_TOP = 5
 
 Told = Callable[[int, int], None]
 
@@ -57,7 +56,7 @@ def run(
     failed are tried again. Raises UsageError, ModelError, LabelError and OutputError.
     """
     task = read_task(data, label_set, settings)
-    settings = replace(settings, tag=replace(settings.tag, top_k=_TOP))
+    settings = replace(settings, tag=replace(settings.tag, top_k=TOP))
     rows, absent = variants(task.label_set, settings)
     with Journal(_folder(output) / PREDICTIONS) if output else nullcontext() as journal:
         known = journal.load() if journal else {}

@@ -8,7 +8,7 @@ import numpy as np
 from xclip_cli.metrics import Bin, calibration, class_accuracies, confusion, interval
 from xclip_cli.results import VideoResult
 
-_TOP = 5
+TOP = 5
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Scores:
         ]
         ranked = [[place[tag.label] for tag in tags] for _, tags in told]
         right = [guesses[0] == answer for guesses, (answer, _) in zip(ranked, told, strict=True)]
-        near = [answer in guesses[:_TOP] for guesses, (answer, _) in zip(ranked, told, strict=True)]
+        near = [answer in guesses[:TOP] for guesses, (answer, _) in zip(ranked, told, strict=True)]
         counts = confusion([answer for answer, _ in told], [guesses[0] for guesses in ranked], len(names))
         error, bins = calibration([tags[0].score for _, tags in told], right)
         with_clips = class_accuracies(counts)[counts.sum(axis=1) > 0]
@@ -49,7 +49,7 @@ class Scores:
             len(results) - len(told),
             _share(right),
             interval(sum(right), len(right)),
-            _share(near) if len(names) > _TOP else None,
+            _share(near) if len(names) > TOP else None,
             _share(with_clips),
             error,
             bins,

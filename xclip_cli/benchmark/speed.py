@@ -19,7 +19,7 @@ from xclip_cli.errors import OutputError
 from xclip_cli.plots import draw_throughput
 from xclip_cli.preprocess import crops, normalise
 from xclip_cli.settings import SpeedSettings
-from xclip_cli.tagger import resolve_device
+from xclip_cli.tagger import precision, resolve_device
 from xclip_cli.video.worker import DecodePool
 
 from .measure import Timing, clock, machine, matrix_product, peak_bytes, repeat
@@ -98,7 +98,7 @@ def run(settings: SpeedSettings, told: Told) -> Speed:
     device, names = resolve_device(settings.device), choose(settings.against)
     dtype = getattr(torch, settings.dtype)
     torch.manual_seed(_SEED)
-    with _threads(settings.threads), torch.inference_mode(), _half(device, settings.dtype):
+    with _threads(settings.threads), torch.inference_mode(), precision(device, settings.dtype):
         networks = []
         for name in (*settings.models, *names):
             told(f"building {name}")
@@ -251,7 +251,3 @@ def _threads(count: int | None) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
-
-
-def _half(device: torch.device, dtype: str) -> torch.autocast:
-    return torch.autocast(device.type, getattr(torch, dtype), enabled=dtype != "float32")
