@@ -2,7 +2,7 @@ import pytest
 
 from xclip_cli.errors import ModelError
 from xclip_cli.model.config import XclipConfig
-from xclip_cli.registry import MODELS, Preprocessing, find
+from xclip_cli.registry import MODELS, Preprocessing, Resize, find
 from xclip_cli.settings import TagSettings
 
 B16 = "xclip-base-patch16"
@@ -68,8 +68,20 @@ def test_an_unknown_name_suggests_close_ones():
         {"interpolation": "nearest"},
         {"mean": (0.5, 0.5)},
         {"std": (0.5, 0, 0.5)},
+        {"antialias": "no"},
+        {"rounding": "up"},
+        {"last_crop": "right"},
     ],
 )
 def test_wrong_preprocessing_is_refused_when_made(wrong):
     with pytest.raises(ModelError):
         Preprocessing(**{"resize": 256, "crop": 224, **wrong})
+
+
+def test_three_squares_are_cut_from_frames_of_their_own_size():
+    shortest = Preprocessing(256, 224, antialias=False, rounding="round")
+    assert shortest.resizing() == Resize(256, "shortest", "bilinear", False, "round")
+    assert shortest.resizing(3) == Resize(224, "shortest", "bilinear", False, "round")
+    squash = Preprocessing(0, 224, mode="squash", interpolation="bicubic")
+    assert squash.resizing() == Resize(224, "squash", "bicubic", True, "floor")
+    assert squash.resizing(3) == Resize(224, "shortest", "bicubic", True, "floor")

@@ -9,6 +9,34 @@ from xclip_cli.errors import ModelError
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 CLIP = ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711))
 HALF = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+LONGEST = 32  # a frame of 2 x 10000 pixels, resized by its short side, would fill gigabytes
+
+
+@dataclass(frozen=True)
+class Resize:
+    """How a frame's size changes.
+
+    ``shortest``: the short side becomes ``size`` pixels, the long one in proportion, its fraction dropped (rounding
+    ``floor``) or rounded (``round``); of a side longer than LONGEST times the other only the middle is taken.
+    ``squash``: both sides become ``size`` pixels. ``antialias``: the filter is as wide as what becomes one pixel, as
+    Pillow's; else it looks at the nearest 2 x 2 pixels (``bilinear``) or 4 x 4 (``bicubic``), as OpenCV's.
+    """
+
+    size: int
+    mode: str
+    interpolation: str
+    antialias: bool
+    rounding: str
+
+    def target(self, width: int, height: int) -> tuple[int, int]:
+        """Width and height, in pixels, of what a frame of this width and height becomes."""
+        if self.mode == "squash":
+            return self.size, self.size
+        short, long = min(width, height), max(width, height)
+        long = min(long, LONGEST * short)
+        # The order of the operations is torchvision's and mmcv's: another would round other fractions.
+        long = int(self.size * long / short) if self.rounding == "floor" else int(long * (self.size / short) + 0.5)
+        return (long, self.size) if width >= height else (self.size, long)
 
 
 @dataclass(frozen=True)
@@ -17,7 +45,10 @@ class Preprocessing:
 
     ``shortest``: the short side is resized to ``resize`` pixels, then the centre square of ``crop`` pixels is taken.
     ``squash``: the whole frame is resized to a ``crop`` x ``crop`` square, whatever its shape; ``resize`` is 0.
-    ``mean`` and ``std`` are per RGB channel, for values in 0..1.
+    ``mean`` and ``std`` are per RGB channel, for values in 0..1. ``antialias`` and ``rounding`` are those of Resize.
+    ``last_crop``: the last of three squares ends with the frame (``edge``), or starts twice as far from the first as
+    the centre one (``even``), which leaves a pixel where the margin is odd. The defaults of these three are what a file
+    means that was written before they had names.
     """
 
     resize: int
@@ -26,6 +57,9 @@ class Preprocessing:
     std: tuple[float, float, float] = IMAGENET[1]
     interpolation: str = "bilinear"
     mode: str = "shortest"
+    antialias: bool = True
+    rounding: str = "floor"
+    last_crop: str = "edge"
 
     def __post_init__(self):
         for name in ("mean", "std"):
@@ -35,12 +69,27 @@ class Preprocessing:
                 f"preprocessing {self.mode!r} with {self.interpolation!r} is not known: "
                 "modes are shortest and squash, interpolations bilinear and bicubic"
             )
+        if self.rounding not in ("floor", "round") or self.last_crop not in ("edge", "even"):
+            raise ModelError(
+                f"preprocessing {self.rounding!r} with {self.last_crop!r} is not known: "
+                "roundings are floor and round, last crops edge and even"
+            )
+        if not isinstance(self.antialias, bool):
+            raise ModelError(f"preprocessing antialias is {self.antialias!r}; it must be true or false")
         if not (isinstance(self.crop, int) and isinstance(self.resize, int)):
             raise ModelError(f"preprocessing sizes are {self.resize!r} and {self.crop!r}; they must be whole numbers")
         if self.crop < 1 or (self.mode == "shortest" and self.resize < self.crop):
             raise ModelError(f"preprocessing crops {self.crop} pixels from a short side of {self.resize}")
         if len(self.mean) != 3 or len(self.std) != 3 or min(self.std) <= 0:
             raise ModelError(f"preprocessing needs 3 means and 3 positive stds, got {self.mean} and {self.std}")
+
+    def resizing(self, num_crops: int = 1) -> Resize:
+        """How frames are resized before so many squares are cut: for three, the short side is a square's."""
+        if num_crops == 1 and self.mode == "shortest":
+            size, mode = self.resize, "shortest"
+        else:
+            size, mode = self.crop, self.mode if num_crops == 1 else "shortest"
+        return Resize(size, mode, self.interpolation, self.antialias, self.rounding)
 
 
 @dataclass(frozen=True)
