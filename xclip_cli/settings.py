@@ -8,7 +8,7 @@ from hashlib import sha256
 from xclip_cli.errors import UsageError
 
 DTYPES = ("float32", "bfloat16", "float16")
-READERS = ("opencv", "decord")
+READERS = ("auto", "opencv", "pyav", "decord")
 TEMPORAL = ("mean", "mit", "cct", "cct+mit")
 PROMPTING = ("none", "template", "ensemble", "video")
 _DEVICE = re.compile(r"auto|cpu|mps|cuda(:\d+)?")
@@ -37,7 +37,7 @@ class TagSettings:
     dtype: str = "float32"
     batch_size: int = 8
     workers: int = 2
-    reader: str = "opencv"
+    reader: str = "auto"
     decode_timeout_seconds: float = 60.0
     lang: str | None = None
 
@@ -93,7 +93,7 @@ class FinetuneSettings:
     device: str = "auto"
     dtype: str = "auto"
     workers: int = 2
-    reader: str = "opencv"
+    reader: str = "auto"
     decode_timeout_seconds: float = 60.0
 
     def __post_init__(self):
@@ -160,7 +160,7 @@ class SpeedSettings:
     threads: int | None = None
     rounds: int = 5
     video: str | None = None
-    reader: str = "opencv"
+    reader: str = "auto"
 
     def __post_init__(self):
         def require(holds, option, value, rule):

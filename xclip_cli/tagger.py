@@ -20,7 +20,7 @@ from xclip_cli.results import UNKNOWN, Segment, Tag, VideoResult
 from xclip_cli.settings import TagSettings
 from xclip_cli.textcache import text_features
 from xclip_cli.video.ahead import decode_ahead
-from xclip_cli.video.reader import Clip
+from xclip_cli.video.types import Clip
 from xclip_cli.video.worker import DecodePool
 
 

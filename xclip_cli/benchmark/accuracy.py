@@ -18,7 +18,7 @@ from xclip_cli.results import Segment, VideoResult
 from xclip_cli.samples import Sample
 from xclip_cli.settings import AccuracySettings
 from xclip_cli.video.ahead import decode_ahead
-from xclip_cli.video.reader import Clip
+from xclip_cli.video.types import Clip
 from xclip_cli.video.worker import DecodePool
 
 from .protocols import Task, read_task

@@ -1,7 +1,7 @@
 """How fast videos decode, by each installed reader, on the files that matter: one's own.
 
-Every file is decoded in a process of its own, ``python -m xclip_cli.benchmark.decoding READER THREADS PATH``, which
-prints one line of JSON: a file that hangs or crashes a decoder is a row with an error.
+Every file is decoded in a process of its own, which prints one line of JSON: a file that hangs or crashes a decoder is a
+row with an error.
 """
 
 import importlib.util
@@ -19,9 +19,10 @@ import numpy as np
 
 from xclip_cli.errors import VideoError
 from xclip_cli.settings import READERS
-from xclip_cli.video.reader import Reader, open_reader, read_clip
+from xclip_cli.video.reader import open_reader, read_clip
 from xclip_cli.video.source import shown
-from xclip_cli.video.worker import ENVIRONMENT, PACKAGE_PARENT
+from xclip_cli.video.types import Reader
+from xclip_cli.video.worker import ENVIRONMENT, program
 
 CLIP_FRAMES = 8
 _TIMES = 3
@@ -44,7 +45,7 @@ class Decoded:
 
 def installed() -> list[str]:
     """The readers that can be used here."""
-    return [name for name in READERS if name == "opencv" or importlib.util.find_spec(name)]
+    return [name for name in READERS if name != "decord" or importlib.util.find_spec(name)]
 
 
 def run(paths: Sequence[str], threads: int, timeout_seconds: float) -> Iterator[Decoded]:
@@ -55,10 +56,12 @@ def run(paths: Sequence[str], threads: int, timeout_seconds: float) -> Iterator[
 
 
 def _apart(path: str, reader: str, threads: int, timeout_seconds: float) -> Decoded:
-    command = [sys.executable, "-m", "xclip_cli.benchmark.decoding", reader, str(threads), os.path.abspath(path)]
-    place = {"cwd": PACKAGE_PARENT, "env": os.environ | ENVIRONMENT}
+    code = "from xclip_cli.benchmark.decoding import main; main()"
+    command = program(code, reader, str(threads), os.path.abspath(path))
     try:
-        done = subprocess.run(command, capture_output=True, timeout=timeout_seconds, check=False, **place)
+        done = subprocess.run(
+            command, capture_output=True, timeout=timeout_seconds, check=False, env=os.environ | ENVIRONMENT
+        )
     except subprocess.TimeoutExpired:
         return Decoded(path, reader, error=f"{shown(path)} was not decoded within {timeout_seconds:g} s")
     try:
@@ -104,5 +107,6 @@ def _read_whole(reader: Reader, path: str) -> int:
     return count
 
 
-if __name__ == "__main__":
-    print(json.dumps(measure(open_reader(sys.argv[1], int(sys.argv[2])), sys.argv[3])))  # noqa: T201
+def main() -> None:
+    """The program of such a process: READER THREADS PATH."""
+    sys.stdout.write(json.dumps(measure(open_reader(sys.argv[1], int(sys.argv[2])), sys.argv[3])) + "\n")

@@ -20,7 +20,7 @@ from xclip_cli.hub import content_sha256
 from xclip_cli.preprocess import augment, preprocess, shrink
 from xclip_cli.registry import Preprocessing
 from xclip_cli.samples import Sample
-from xclip_cli.video.reader import Clip
+from xclip_cli.video.types import Clip
 from xclip_cli.video.worker import DecodePool
 
 CANDIDATES = 3  # frames of each part of a video that training chooses from; the middle one is what tagging looks at

@@ -6,7 +6,7 @@ from itertools import islice
 from typing import TypeVar
 
 from xclip_cli.errors import VideoError
-from xclip_cli.video.reader import Clip
+from xclip_cli.video.types import Clip
 from xclip_cli.video.worker import DecodePool
 
 Key = TypeVar("Key")

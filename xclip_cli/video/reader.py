@@ -1,72 +1,18 @@
-"""What every reader gives: an opened video that hands out the frames on display at given times."""
+"""Opening a video with the reader that shows it right, and the clip that is read of it."""
 
 import importlib.util
 from contextlib import closing
-from dataclasses import dataclass
-from typing import NamedTuple, Protocol
 
 import numpy as np
 
 from xclip_cli.errors import MissingExtraError, UsageError, VideoError
+from xclip_cli.registry import Resize
 from xclip_cli.settings import READERS
 from xclip_cli.video.sampling import clip_times
-from xclip_cli.video.source import shown
+from xclip_cli.video.source import is_picture, read_head, shown
+from xclip_cli.video.types import Clip, Probe, Reader, Video
 
-# Time stamps are rounded to a clock that may tick in milliseconds.
-TOLERANCE_SECONDS = 0.0005
 _UNREMARKABLE_TAIL_SECONDS = 0.25
-
-
-@dataclass(frozen=True)
-class VideoInfo:
-    """What the header says, as displayed (after rotation). ``fps`` is the mean; ``num_frames`` None where unknown."""
-
-    width: int
-    height: int
-    duration_seconds: float
-    num_frames: int | None
-    fps: float
-
-
-@dataclass(frozen=True, eq=False)
-class Clip:
-    """K clips of T frames: ``frames`` uint8 (K*T, H, W, 3) RGB, and when each was shown, float64 (K*T,) seconds.
-
-    Time 0 is the first frame. ``warnings`` holds one line for each thing that was made do with.
-    """
-
-    frames: np.ndarray
-    times_seconds: np.ndarray
-    info: VideoInfo
-    warnings: tuple[str, ...] = ()
-
-
-class Frames(NamedTuple):
-    """uint8 (N, H, W, 3) RGB and their own time stamps, float64 (N,) seconds."""
-
-    images: np.ndarray
-    times_seconds: np.ndarray
-
-
-class Video(Protocol):
-    """An opened video. ``end_seconds`` is where the last frame that decodes ends; None until that is known.
-
-    ``damaged`` says that something was passed over on the way to the frames.
-    """
-
-    info: VideoInfo
-    end_seconds: float | None
-    damaged: bool
-
-    def frames_at(self, times_seconds: np.ndarray) -> Frames:
-        """The frame on display at each time: the last one whose time stamp is not later. VideoError if none decodes."""
-
-    def close(self) -> None: ...
-
-
-class Reader(Protocol):
-    def open(self, path: str) -> Video:
-        """The video or still image at ``path``; VideoError where there is none."""
 
 
 def check_reader(name: str) -> None:
@@ -78,15 +24,79 @@ def check_reader(name: str) -> None:
 
 
 def open_reader(name: str, threads: int = 1) -> Reader:
-    """The reader called ``name``, decoding with ``threads`` threads. Raises as ``check_reader`` does."""
+    """The reader called ``name``, decoding with ``threads`` threads. Raises as ``check_reader`` does.
+
+    ``auto`` decodes with OpenCV what OpenCV shows right, and with PyAV the rest. Any other reads what it shows right;
+    the VideoError for the rest names a reader that does.
+    """
     check_reader(name)
+    return _NamedReader(name, threads)
+
+
+class _NamedReader:
+    def __init__(self, name: str, threads: int):
+        import cv2
+
+        cv2.setNumThreads(threads)
+        self._name, self._threads = name, threads
+
+    def open(self, path: str) -> Video:
+        if is_picture(path, read_head(path)):
+            from xclip_cli.video.pictures import Picture
+
+            return Picture(path)
+        from xclip_cli.video.probe import probe
+
+        found = probe(path)
+        if self._name == "auto":
+            return _AutoVideo(path, found, self._threads)
+        kind = _video_class(self._name)
+        if reason := kind.refusal(found):
+            raise VideoError(f"{shown(path)} is not read by {self._name}: {reason}", "try --reader pyav")
+        return kind(path, found, self._threads)
+
+
+def _video_class(name: str) -> type[Video]:
     if name == "decord":
-        from xclip_cli.video.decord_reader import DecordReader
+        from xclip_cli.video.decord import DecordVideo
 
-        return DecordReader(threads)
-    from xclip_cli.video.opencv_reader import OpenCvReader
+        return DecordVideo
+    if name == "pyav":
+        from xclip_cli.video.pyav import PyAvVideo
 
-    return OpenCvReader(threads)
+        return PyAvVideo
+    from xclip_cli.video.opencv import OpenCvVideo
+
+    return OpenCvVideo
+
+
+class _AutoVideo(Video):
+    """OpenCV's video, or PyAV's where OpenCV would show it wrong, and from where on OpenCV fails."""
+
+    def __init__(self, path: str, found: Probe, threads: int):
+        super().__init__(path, found, threads)
+        self._open_with = lambda name: _video_class(name)(path, found, threads)
+        try:
+            self._video = self._open_with("pyav" if _video_class("opencv").refusal(found) else "opencv")
+        except VideoError:
+            self._video = self._open_with("pyav")
+
+    reader = property(lambda self: self._video.reader)
+    end_seconds = property(lambda self: self._video.end_seconds)
+    damaged = property(lambda self: self._video.damaged)
+
+    def frame_at(self, time_seconds: float) -> tuple[np.ndarray, float]:
+        try:
+            return self._video.frame_at(time_seconds)
+        except VideoError:
+            if self._video.reader == "pyav":
+                raise
+        self.close()
+        self._video = self._open_with("pyav")
+        return self._video.frame_at(time_seconds)
+
+    def close(self) -> None:
+        self._video.close()
 
 
 def read_clip(
@@ -96,16 +106,17 @@ def read_clip(
     num_clips: int = 1,
     start_seconds: float | None = None,
     stop_seconds: float | None = None,
+    resize: Resize | None = None,
 ) -> Clip:
     """``num_clips`` clips of ``num_frames`` frames from [start_seconds, stop_seconds), by default the whole video.
 
-    A video whose tail does not decode is sampled over the part that does, with a warning. Raises VideoError.
+    ``resize`` says what size frames are wanted in; None: as they are shown. A video whose tail does not decode is
+    sampled over the part that does, with a warning. Raises VideoError.
     """
     with closing(reader.open(path)) as video:
         start, stop = _interval(path, video.info.duration_seconds, start_seconds, stop_seconds)
         times = clip_times(start, stop, num_frames, num_clips).ravel()
-        frames = video.frames_at(times)
-        warnings = []
+        frames = video.frames_at(times, resize)
         end = video.end_seconds
         if end is not None and times.max() >= end and video.info.duration_seconds > 0:
             if start >= end:
@@ -113,13 +124,22 @@ def read_clip(
                     f"{shown(path)} does not decode from {start:.3f} s on; its picture ends at {end:.3f} s"
                 )
             del frames  # they may be large
-            frames = video.frames_at(clip_times(start, end, num_frames, num_clips).ravel())
-            if stop - end > _UNREMARKABLE_TAIL_SECONDS:
-                whole = video.info.duration_seconds
-                warnings.append(f"nothing decodes after {end:.3f} s of {whole:.3f} s; sampled up to there")
-        if video.damaged:
-            warnings.append("some frames are damaged and were left out")
-        return Clip(*frames, video.info, tuple(warnings))
+            frames = video.frames_at(clip_times(start, end, num_frames, num_clips).ravel(), resize)
+        return Clip(*frames, video.info, _warnings(video, stop), video.reader)
+
+
+def _warnings(video: Video, stop: float) -> tuple[str, ...]:
+    """What was made do with in a video that was to be read up to ``stop``."""
+    duration = video.info.duration_seconds
+    end = duration if video.end_seconds is None else video.end_seconds
+    wanted = duration + video.missing_seconds if stop == duration else stop
+    warnings = []
+    if wanted - end > _UNREMARKABLE_TAIL_SECONDS:
+        whole = duration + video.missing_seconds
+        warnings.append(f"nothing decodes after {end:.3f} s of {whole:.3f} s; sampled up to there")
+    if video.damaged:
+        warnings.append("some frames are damaged and were left out")
+    return tuple(warnings)
 
 
 def _interval(path: str, duration: float, start: float | None, stop: float | None) -> tuple[float, float]:

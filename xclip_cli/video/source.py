@@ -1,6 +1,7 @@
-"""What a path is, before any decoder sees it: a regular file, no playlist, a name that no decoder misreads."""
+"""What a path is, before any decoder sees it: a regular file, a name that no decoder misreads, a video or a picture."""
 
 import os
+import re
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,17 +9,20 @@ from pathlib import Path
 
 from xclip_cli.errors import VideoError
 
-MAX_FRAME_PIXELS = 100_000_000
-MAX_CLIP_BYTES = 4 * 2**30
-
 VIDEO_SUFFIXES = tuple(
     f".{name}"
     for name in "3gp asf avi flv gif m2ts m4v mkv mov mp4 mpeg mpg mts mxf ogv ts vob webm wmv".split()  # noqa: SIM905
 )
 
-_HEAD_BYTES = 64
+_HEAD_BYTES = 4096
 # Text formats in which FFmpeg follows references to other files and addresses.
-_PLAYLISTS = (b"#EXTM3U", b"ffconcat", b"<?xml", b"<MPD", b"<SMIL", b"v=0", b"[playlist]")
+_PLAYLIST = re.compile(
+    rb"#EXTM3U|ffconcat|<(\w+:)?MPD|<smil|<asx|\[(playlist|reference)\]|^v=0|^m=video |^rtsp://",
+    re.IGNORECASE | re.MULTILINE,
+)
+_WEB_PAGE = re.compile(rb"<!doctype html|<html|<head|<body", re.IGNORECASE)
+_LFS_POINTER = b"version https://git-lfs.github.com/spec/"
+_HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 
 
 def is_video_name(name: str) -> bool:
@@ -31,11 +35,11 @@ def shown(path: str) -> str:
     return repr(os.path.basename(path) or path)
 
 
-def is_still_image(path: str) -> bool:
-    """Whether the content, whatever the name says, is a JPEG, PNG or WebP. VideoError where there is nothing to read.
+def read_head(path: str) -> bytes:
+    """The first bytes of a file that may be a video. VideoError where it says itself that it is none.
 
-    Checks first that the path leads, through any links, to a regular file that is not empty and no playlist: a FIFO
-    or a device would block, and a playlist would make the decoder open other files or addresses.
+    The path must lead, through any links, to a regular file that is not empty: a FIFO or a device would block. A
+    playlist would make the decoder open other files or addresses.
     """
     try:
         mode = os.stat(path).st_mode
@@ -48,21 +52,30 @@ def is_still_image(path: str) -> bool:
     except (OSError, ValueError) as error:
         raise VideoError(f"{shown(path)} cannot be opened: {getattr(error, 'strerror', None) or error}") from error
     if not head:
-        raise VideoError(f"{shown(path)} is empty (0 bytes)")
-    if head.removeprefix(b"\xef\xbb\xbf").lstrip().startswith(_PLAYLISTS):
+        raise VideoError(f"{shown(path)} is empty (0 bytes)", "copy or download it again")
+    if b"\0" not in head:
+        _refuse_text(path, head)
+    return head
+
+
+def _refuse_text(path: str, head: bytes) -> None:
+    if _LFS_POINTER in head:
+        raise VideoError(f"{shown(path)} is a Git LFS pointer, not the video itself", "get it with: git lfs pull")
+    if _PLAYLIST.search(head):
         raise VideoError(f"{shown(path)} is a playlist; only video files themselves are read")
+    if _WEB_PAGE.search(head):
+        raise VideoError(f"{shown(path)} is a web page, not a video", "download the video itself")
+
+
+def is_picture(path: str, head: bytes) -> bool:
+    """Whether the content, whatever the name says, is a JPEG, PNG, WebP or AVIF, moving or not. VideoError for HEIC."""
+    if head[4:8] == b"ftyp":
+        brands = head[8 : max(16, min(int.from_bytes(head[:4], "big"), 256))]
+        if b"avif" in brands or b"avis" in brands:
+            return True
+        if head[8:12] in _HEIF_BRANDS:
+            raise VideoError(f"{shown(path)} is a HEIC picture, which is not read", "convert it to JPEG or PNG")
     return head.startswith((b"\xff\xd8\xff", b"\x89PNG\r\n")) or (head[:4] == b"RIFF" and head[8:12] == b"WEBP")
-
-
-def check_size(path: str, width: int, height: int, num_frames: int = 1) -> None:
-    """VideoError where frames of this size would need an absurd amount of memory; called before they are allocated."""
-    if width * height > MAX_FRAME_PIXELS:
-        raise VideoError(f"{shown(path)} has frames of {width}x{height}; at most {MAX_FRAME_PIXELS} pixels are read")
-    if (total := width * height * 3 * num_frames) > MAX_CLIP_BYTES:
-        raise VideoError(
-            f"{shown(path)}: {num_frames} frames of {width}x{height} take {total} bytes; at most {MAX_CLIP_BYTES}",
-            "ask for fewer frames or clips",
-        )
 
 
 @contextmanager

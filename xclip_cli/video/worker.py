@@ -1,6 +1,6 @@
 """Decoding in processes of its own: a decoder that hangs or crashes costs one video, and never the run.
 
-A worker is ``python -m xclip_cli.video.worker READER THREADS``. It answers each line of JSON on its standard input with
+A worker runs ``serve`` with a reader and a number of threads. It answers each line of JSON on its standard input with
 a line of JSON and, where that says so, the raw bytes of the frames. It leaves when its standard input ends.
 """
 
@@ -20,8 +20,10 @@ from pathlib import Path
 import numpy as np
 
 from xclip_cli.errors import VideoError, XclipError
-from xclip_cli.video.reader import Clip, Reader, VideoInfo, check_reader, open_reader, read_clip
+from xclip_cli.registry import Resize
+from xclip_cli.video.reader import check_reader, open_reader, read_clip
 from xclip_cli.video.source import shown
+from xclip_cli.video.types import Clip, Reader, VideoInfo
 
 _START_SECONDS = 60.0
 _PATIENCE_SECONDS = 0.5
@@ -33,7 +35,16 @@ ENVIRONMENT = {  # of a process that decodes
     "OPENCV_IO_MAX_IMAGE_PIXELS": "100000000",
     "DECORD_EOF_RETRY_MAX": "2048",  # it also counts while the first frame is waited for: 128 were too few
 }
-PACKAGE_PARENT = Path(__file__).resolve().parents[2]
+_PACKAGE_PARENT = str(Path(__file__).resolve().parents[2])
+
+
+def program(code: str, *arguments: str) -> list[str]:
+    """The command that runs this code in a process of its own, with ``arguments`` in ``sys.argv[1:]``.
+
+    The user's folder is not on its path, and the package's comes last, so that no stray module stands for another.
+    """
+    path = "import sys; sys.path[:] = [p for p in sys.path if p not in ('', '.')]"
+    return [sys.executable, "-c", f"{path} + [{_PACKAGE_PARENT!r}]\n{code}", *arguments]
 
 
 class DecodePool:
@@ -46,7 +57,7 @@ class DecodePool:
 
     def __init__(
         self,
-        reader: str = "opencv",
+        reader: str = "auto",
         workers: int = 2,
         timeout_seconds: float = 60.0,
         *,
@@ -55,7 +66,8 @@ class DecodePool:
         check_reader(reader)
         threads = max(1, min(_MAX_THREADS, (os.cpu_count() or 1) // workers))
         self.capacity = 2 * workers
-        self._command = _command or (sys.executable, "-m", "xclip_cli.video.worker", reader, str(threads))
+        code = "from xclip_cli.video.worker import main; main()"
+        self._command = _command or program(code, reader, str(threads))
         self._timeout = timeout_seconds
         self._jobs: queue.SimpleQueue[tuple[Future[Clip], dict] | None] = queue.SimpleQueue()
         self._closed = threading.Event()
@@ -72,14 +84,19 @@ class DecodePool:
         num_clips: int = 1,
         start_seconds: float | None = None,
         stop_seconds: float | None = None,
+        resize: Resize | None = None,
     ) -> Future[Clip]:
-        """The future clip, as ``read_clip`` gives it; its result raises VideoError. Videos are begun in order."""
+        """The future clip, as ``read_clip`` gives it; its result raises VideoError. Videos are begun in order.
+
+        With ``resize`` the worker shrinks the frames, and only what is wanted of them takes room here.
+        """
         request = {
             "path": os.path.abspath(os.fspath(path)),
             "num_frames": num_frames,
             "num_clips": num_clips,
             "start_seconds": start_seconds,
             "stop_seconds": stop_seconds,
+            "resize": resize and asdict(resize),
         }
         future: Future[Clip] = Future()
         with self._lock:
@@ -207,7 +224,6 @@ def _start(command: Sequence[str]) -> subprocess.Popen[bytes]:
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=None if os.environ.get("XCLIP_DEBUG") else subprocess.DEVNULL,
-        cwd=PACKAGE_PARENT,  # where -m finds the package, and no stray module of the user's folder
         env=os.environ | ENVIRONMENT,
         start_new_session=True,
     )
@@ -227,7 +243,7 @@ def _receive(stream) -> Clip | None:
     if stream.readinto(memoryview(frames).cast("B")) != frames.nbytes:
         raise EOFError
     times = np.array(answer["times_seconds"], np.float64)
-    return Clip(frames, times, VideoInfo(**answer["info"]), tuple(answer["warnings"]))
+    return Clip(frames, times, VideoInfo(**answer["info"]), tuple(answer["warnings"]), answer["reader"])
 
 
 def _how_it_ended(process: subprocess.Popen[bytes]) -> str:
@@ -259,8 +275,9 @@ def _listen(requests: queue.SimpleQueue) -> None:
 
 
 def _answer(reader: Reader, request: dict, answers) -> None:
+    resize = request["resize"] and Resize(**request["resize"])
     try:
-        clip = read_clip(reader, **request)
+        clip = read_clip(reader, **(request | {"resize": resize}))
     except XclipError as error:
         return _send(answers, {"error": error.message, "hint": error.hint})
     except Exception as error:  # whatever a decoder raises costs this video alone
@@ -272,6 +289,7 @@ def _answer(reader: Reader, request: dict, answers) -> None:
         "times_seconds": clip.times_seconds.tolist(),
         "info": asdict(clip.info),
         "warnings": clip.warnings,
+        "reader": clip.reader,
     }
     _send(answers, header, clip.frames)
 
@@ -283,5 +301,6 @@ def _send(answers, header: dict, frames: np.ndarray | None = None) -> None:
     answers.flush()
 
 
-if __name__ == "__main__":
+def main() -> None:
+    """A worker's program: READER THREADS."""
     serve(open_reader(sys.argv[1], int(sys.argv[2])))

@@ -1,0 +1,78 @@
+"""libav's side of a file: opened so that it can open nothing else, its streams, packets and frames."""
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+
+import av
+
+from xclip_cli.errors import VideoError
+from xclip_cli.video.source import safe_name
+
+# Demuxers that open other files or addresses, capture devices, and those that take any text or bytes for a picture.
+_REFUSED = frozenset(
+    """hls applehttp dash webm_dash_manifest smoothstreaming hds concat imf sdp rtsp rtp sap image2 image2pipe vobsub
+    lavfi tee alsa oss fbdev kmsgrab x11grab v4l2 video4linux2 tty bin xbin adf idf data ffmetadata
+    rawvideo bitpacked v210 v210x""".split()  # noqa: SIM905
+)
+_FORMATS = ",".join(sorted({name for group in av.formats_available for name in group.split(",")} - _REFUSED))
+_NOT_SHOWN = av.stream.Disposition.attached_pic | av.stream.Disposition.timed_thumbnails
+_JUMP_BACK_SECONDS, _JUMP_AHEAD_SECONDS = 1.0, 10.0
+
+
+@contextmanager
+def open_container(path: str) -> Iterator[av.container.InputContainer]:
+    """libav's container of a local file. Raises av.FFmpegError, OSError and what else hostile bytes may bring about."""
+    options = {"protocol_whitelist": "file", "format_whitelist": _FORMATS}
+    with safe_name(path) as name:
+        container = av.open(name, container_options=options, metadata_errors="replace")
+    with container:
+        yield container
+
+
+def shown_stream(container: av.container.InputContainer) -> av.VideoStream | None:
+    """The video that a player shows: of those marked default, or of all, the largest; never a cover picture."""
+
+    def rank(stream: av.VideoStream) -> tuple:
+        context = stream.codec_context
+        marked = bool(stream.disposition & av.stream.Disposition.default)
+        return marked, context.width * context.height if context else 0, -stream.index
+
+    return max((s for s in container.streams.video if not s.disposition & _NOT_SHOWN), key=rank, default=None)
+
+
+def continuous(packets: Iterable[av.Packet]) -> Iterator[tuple[av.Packet, bool]]:
+    """Packets of one stream, with time stamps that go on where those of a joined recording jump, and whether any did.
+
+    As ffmpeg has it, a jump of more than ten seconds ahead, or of more than one back, is a joint: what follows goes on
+    where the packet before ended.
+    """
+    offset, end = 0, None
+    for packet in packets:
+        stamp = packet.pts if packet.dts is None else packet.dts
+        if stamp is not None:
+            jump = 0.0 if end is None else float((stamp + offset - end) * packet.time_base)
+            if not -_JUMP_BACK_SECONDS <= jump <= _JUMP_AHEAD_SECONDS:
+                offset = end - stamp
+            end = stamp + offset + (packet.duration or 0)
+            if offset:
+                packet.pts = None if packet.pts is None else packet.pts + offset
+                packet.dts = None if packet.dts is None else packet.dts + offset
+        yield packet, offset != 0
+
+
+def decode(packet: av.Packet) -> tuple[list[av.VideoFrame], bool]:
+    """The frames that a packet completes, none where it is damaged, and whether it was sound."""
+    try:
+        frames = packet.decode()
+    except (av.FFmpegError, ValueError):
+        return [], False
+    return frames, not any(frame.is_corrupt for frame in frames)
+
+
+def seconds(stamp: int, unit: av.Packet | av.VideoFrame | av.VideoStream) -> float:
+    """A time stamp of a packet, frame or stream in seconds."""
+    return float(stamp * unit.time_base)
+
+
+def no_frame(name: str) -> VideoError:
+    return VideoError(f"{name} has no frame that can be decoded")

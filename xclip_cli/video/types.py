@@ -1,0 +1,138 @@
+"""What the rooms of `video/` hand to each other: facts of a video, frames, clips, and what an opened video offers."""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+import numpy as np
+
+from xclip_cli.registry import Resize
+from xclip_cli.video.display import Display
+
+# Time stamps are rounded to a clock that may tick in milliseconds.
+TOLERANCE_SECONDS = 0.0005
+# libav's names of the two containers whose index is trusted.
+MP4, MATROSKA = "mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm"
+
+
+@dataclass(frozen=True)
+class VideoInfo:
+    """A video as it is shown: turned upright, with square pixels, from its first frame to the end of its last.
+
+    ``fps`` is the mean; ``num_frames`` is None where it is not known without reading the whole.
+    """
+
+    width: int
+    height: int
+    duration_seconds: float
+    num_frames: int | None
+    fps: float
+
+
+@dataclass(frozen=True, eq=False)
+class Probe:
+    """What is in a file with at least one frame of video. ``format`` and ``codec`` are libav's names.
+
+    ``stream`` is the index of the one that is shown, ``start_seconds`` its first frame's time stamp, ``last_seconds``
+    how much later the last one's is. Where the container's index does not lead to any time (``seekable``), ``keys``
+    (N, 2) does: the number of each packet with a key frame, and its time in seconds after the first frame. ``joined``:
+    time stamps jump, and ``continuous`` mends them. ``stated_seconds`` is the length that the header states, None
+    where it states none; ``missing_seconds`` how much of it is not in the file.
+    """
+
+    info: VideoInfo
+    display: Display
+    format: str
+    codec: str
+    stream: int
+    first_of_streams: bool
+    only_stream: bool
+    interlaced: bool
+    hdr: bool
+    start_seconds: float
+    last_seconds: float
+    seekable: bool
+    joined: bool
+    stated_seconds: float | None
+    missing_seconds: float
+    keys: np.ndarray
+
+    def end_after(self, last_seconds: float) -> float:
+        """Where the video ends if the last frame that decodes is shown from ``last_seconds`` on."""
+        whole = last_seconds >= self.last_seconds - 0.5 / self.info.fps
+        end = self.info.duration_seconds
+        return end if whole else min(end, last_seconds + 1 / self.info.fps)
+
+
+@dataclass(frozen=True, eq=False)
+class Clip:
+    """K clips of T frames: ``frames`` uint8 (K*T, H, W, 3) RGB, and when each was shown, float64 (K*T,) seconds.
+
+    Time 0 is the first frame. ``warnings`` holds one line for each thing that was made do with; ``reader`` names what
+    decoded.
+    """
+
+    frames: np.ndarray
+    times_seconds: np.ndarray
+    info: VideoInfo
+    warnings: tuple[str, ...] = ()
+    reader: str = ""
+
+
+class Frames(NamedTuple):
+    """uint8 (N, H, W, 3) RGB and their own time stamps, float64 (N,) seconds."""
+
+    images: np.ndarray
+    times_seconds: np.ndarray
+
+
+class Video(ABC):
+    """An opened video, seen through one reader.
+
+    ``end_seconds`` is where the last frame that decodes ends; None until that is known. ``damaged`` says that something
+    was passed over on the way to the frames, ``missing_seconds`` how much the file lacks of what its header states.
+    """
+
+    reader: str
+    end_seconds: float | None = None
+    damaged: bool = False
+
+    def __init__(self, path: str, probe: Probe, threads: int = 1):
+        self.info, self.display, self.missing_seconds = probe.info, probe.display, probe.missing_seconds
+        self._path, self._probe, self._threads = path, probe, threads
+
+    @staticmethod
+    def refusal(probe: Probe) -> str | None:
+        """Why this reader would not show the video as it is; None where it does."""
+        return None
+
+    @abstractmethod
+    def frame_at(self, time_seconds: float) -> tuple[np.ndarray, float]:
+        """The frame on display, uint8 (H, W, 3) RGB as it is coded, and its time: the last one that is not later.
+
+        The same frame is the same array. Times that do not go back are fastest. VideoError if none decodes.
+        """
+
+    @abstractmethod
+    def close(self) -> None: ...
+
+    def frames_at(self, times_seconds: np.ndarray, resize: Resize | None = None) -> Frames:
+        """The frame on display at each time, as a person sees it, resized if ``resize`` says so. Raises VideoError.
+
+        One frame of full size is held at a time, beside those that are given back.
+        """
+        times = np.asarray(times_seconds, np.float64)
+        images = self.display.empty(len(times), resize)
+        stamps = np.empty(len(times))
+        before: np.ndarray | None = None
+        for index in np.argsort(times, kind="stable"):
+            image, stamps[index] = self.frame_at(float(times[index]))
+            if image is not before:
+                before, shown = image, self.display(image, resize)
+            images[index] = shown
+        return Frames(images, stamps)
+
+
+class Reader(Protocol):
+    def open(self, path: str) -> Video:
+        """The video or picture at ``path``; VideoError where there is none."""
