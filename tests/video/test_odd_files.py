@@ -12,7 +12,7 @@ import pytest
 from numbered_clips import FPS, frame_with_number, number_in, run_ffmpeg
 
 from xclip_cli.errors import VideoError
-from xclip_cli.video import source
+from xclip_cli.video import display
 from xclip_cli.video.reader import READERS, open_reader, read_clip
 
 MPEG4 = ("-c:v", "mpeg4", "-q:v", "3")
@@ -199,7 +199,7 @@ def test_no_address_is_ever_opened(reader, tmp_path):
 
 
 def test_absurd_sizes_are_refused_before_memory_is_taken(reader, plain, monkeypatch):
-    monkeypatch.setattr(source, "MAX_FRAME_PIXELS", 1000)
+    monkeypatch.setattr(display, "MAX_FRAME_PIXELS", 1000)
     with pytest.raises(VideoError, match=r"frames of 192x64; at most 1000 pixels"):
         read_clip(reader, str(plain), 8)
     monkeypatch.undo()

@@ -21,15 +21,19 @@ MISBEHAVING = """
 import ctypes, os, sys, time
 import numpy as np
 from xclip_cli.errors import VideoError
-from xclip_cli.video.reader import Frames, VideoInfo
+from xclip_cli.video.display import Display
+from xclip_cli.video.types import Video as Base, VideoInfo
 from xclip_cli.video.worker import serve
 
-class Video:
+class Video(Base):
+    reader = "misbehaving"
     info = VideoInfo(4, 3, 10.0, 100, 10.0)
-    end_seconds = None
-    damaged = False
-    def frames_at(self, times):
-        return Frames(np.full((len(times), 3, 4, 3), 7, np.uint8), times)
+    display = Display("'misbehaving'", 4, 3)
+    missing_seconds = 0.0
+    def __init__(self):
+        pass
+    def frame_at(self, time):
+        return np.full((3, 4, 3), 7, np.uint8), time
     def close(self):
         pass
 

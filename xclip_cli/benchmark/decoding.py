@@ -1,6 +1,6 @@
 """How fast videos decode, by each installed reader, on the files that matter: one's own.
 
-Every file is decoded in a process of its own, which prints one line of JSON: a file that hangs or crashes a decoder is a
+Every file is decoded in a process of its own, which prints one line of JSON: one that hangs or crashes a decoder is a
 row with an error.
 """
 

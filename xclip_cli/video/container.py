@@ -69,9 +69,14 @@ def decode(packet: av.Packet) -> tuple[list[av.VideoFrame], bool]:
     return frames, not any(frame.is_corrupt for frame in frames)
 
 
-def seconds(stamp: int, unit: av.Packet | av.VideoFrame | av.VideoStream) -> float:
-    """A time stamp of a packet, frame or stream in seconds."""
-    return float(stamp * unit.time_base)
+def stamp_seconds(item: av.Packet | av.VideoFrame, container: av.container.InputContainer) -> float | None:
+    """When a frame, or the frame in a packet, is shown, on the container's clock; None where nobody says.
+
+    AVI says only in which order frames are decoded, and the presentation times that libav makes of that are wrong for
+    packed B-frames; there a frame's time is when it leaves the decoder, later than its packet's by the decoder's delay.
+    """
+    stamp = item.dts if item.pts is None or container.format.name == "avi" else item.pts
+    return None if stamp is None else float(stamp * item.time_base)
 
 
 def no_frame(name: str) -> VideoError:

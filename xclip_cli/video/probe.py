@@ -9,7 +9,6 @@ import os
 import re
 import time
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 
@@ -17,7 +16,7 @@ import av
 import numpy as np
 
 from xclip_cli.errors import VideoError
-from xclip_cli.video.container import continuous, decode, no_frame, open_container, seconds, shown_stream
+from xclip_cli.video.container import continuous, decode, no_frame, open_container, shown_stream, stamp_seconds
 from xclip_cli.video.display import UPRIGHT, Display, Orientation
 from xclip_cli.video.source import read_head, shown
 from xclip_cli.video.types import MATROSKA, MP4, Probe, VideoInfo
@@ -42,52 +41,54 @@ def probe(path: str) -> Probe:
         raise _unreadable(path, head, size) from error
 
 
-@dataclass
 class _Seen:
-    """What packets of the video say, in the order of the file; stamps in seconds, None where there is none."""
+    """What packets of one stream say, in the order of the file; ``stamps`` in seconds, None where there is none."""
 
-    stamps: list[float | None] = field(default_factory=list)
-    end: float = -np.inf
-    end_of_others: float = -np.inf
-    keys: list[int] = field(default_factory=list)
-    joined: bool = False
+    def __init__(self, container: av.container.InputContainer, stream: av.VideoStream):
+        self._container, self._index = container, stream.index
+        self.stamps: list[float | None] = []
+        self.end = self.end_of_others = -np.inf
+        self.keys: list[int] = []
+        self.joined = False
 
-    def watch(self, packets: Iterable[av.Packet], index: int) -> Iterator[av.Packet]:
-        """Passes on the packets of stream ``index``, and notes what all of them say."""
-        for packet, joined in continuous(self._others(packets, index)):
+    def packets(self) -> Iterator[av.Packet]:
+        """The stream's packets from where the container stands; what all of them say is noted."""
+        for packet, joined in continuous(self._others_noted()):
             self.joined = self.joined or joined
             if packet.size and not packet.is_discard:
                 self._note(packet)
             yield packet
 
-    def _others(self, packets: Iterable[av.Packet], index: int) -> Iterator[av.Packet]:
-        for packet in packets:
-            if packet.stream_index == index:
+    def _others_noted(self) -> Iterator[av.Packet]:
+        for packet in self._container.demux():
+            if packet.stream_index == self._index:
                 yield packet
             elif packet.pts is not None:
-                self.end_of_others = max(self.end_of_others, seconds(packet.pts + (packet.duration or 0), packet))
+                end = float((packet.pts + (packet.duration or 0)) * packet.time_base)
+                self.end_of_others = max(self.end_of_others, end)
 
     def _note(self, packet: av.Packet) -> None:
-        stamp = packet.dts if packet.pts is None else packet.pts
+        stamp = stamp_seconds(packet, self._container)
         if packet.is_keyframe:
             self.keys.append(len(self.stamps))
-        self.stamps.append(None if stamp is None else seconds(stamp, packet))
+        self.stamps.append(stamp)
         if stamp is not None:
-            self.end = max(self.end, seconds(stamp + (packet.duration or 0), packet))
+            self.end = max(self.end, stamp + float((packet.duration or 0) * packet.time_base))
 
 
 def _look(path: str, size: int, container: av.container.InputContainer) -> Probe:
     stream = _stream(path, container)
-    seen = _Seen()
-    packets = seen.watch(container.demux(), stream.index)
+    seen = _Seen(container, stream)
+    packets = seen.packets()
     frame = _first_frame(shown(path), packets)
     display = Display(shown(path), frame.width, frame.height, _orientation(frame), _pixel_aspect(stream))
+    start = stamp_seconds(frame, container) or 0.0
     tail = _look_at_end(container, stream, size)
     for _ in packets if tail is None else ():
         pass
-    start = seconds(frame.pts, frame) if frame.pts is not None else 0.0
-    fps, last, duration = _length(tail or seen, start, float(stream.average_rate or stream.guessed_rate or 0))
-    stated, missing = _stated(container, stream, tail or seen, start, duration)
+    delay = start - (seen.stamps[0] or 0.0) if container.format.name == "avi" else 0.0
+    fps, last, duration = _length(tail or seen, start - delay, float(stream.average_rate or stream.guessed_rate or 0))
+    stated, missing = _stated(container, stream, tail or seen, start - delay, duration)
     return Probe(
         info=VideoInfo(*display.size, duration, len(seen.stamps) if tail is None else stream.frames or None, fps),
         display=display,
@@ -104,7 +105,7 @@ def _look(path: str, size: int, container: av.container.InputContainer) -> Probe
         joined=seen.joined,
         stated_seconds=stated,
         missing_seconds=0.0 if seen.joined else max(0.0, missing),
-        keys=_keys(seen, start, fps),
+        keys=_keys(seen, start - delay, fps),
     )
 
 
@@ -144,10 +145,10 @@ def _look_at_end(container: av.container.InputContainer, stream: av.VideoStream,
             return None
     elif container.format.name != MATROSKA:
         return None
-    seen = _Seen()
+    seen = _Seen(container, stream)
     try:
         container.seek(2**62, stream=stream, backward=True)
-        for _ in seen.watch(container.demux(), stream.index):
+        for _ in seen.packets():
             pass
     except (av.FFmpegError, OSError, ValueError):
         return None
@@ -172,7 +173,7 @@ def _stated(
     if container.format.name not in _STATING:
         return None, 0.0
     if stream.duration:
-        stated = seconds(stream.duration + (stream.start_time or 0), stream) - start
+        stated = float((stream.duration + (stream.start_time or 0)) * stream.time_base) - start
         return stated, stated - duration
     if container.duration is None:
         return None, 0.0

@@ -8,7 +8,7 @@ import av
 import numpy as np
 
 from xclip_cli.errors import VideoError
-from xclip_cli.video.container import continuous, decode, no_frame, open_container, seconds
+from xclip_cli.video.container import continuous, decode, no_frame, open_container, stamp_seconds
 from xclip_cli.video.source import shown
 from xclip_cli.video.types import MATROSKA, TOLERANCE_SECONDS, Probe, Video
 
@@ -70,11 +70,10 @@ class PyAvVideo(Video):
                 if failures > _MAX_FAILURES:
                     return
                 for frame in frames:
-                    known = frame.pts is not None
-                    time = seconds(frame.pts, frame) - self._probe.start_seconds if known else -math.inf
-                    if previous is not None and time <= previous:
-                        time = previous + 1 / self.info.fps
-                    previous = max(time, 0.0) if previous is None and not known else time
+                    stamp = stamp_seconds(frame, self._container)
+                    after = 0.0 if previous is None else previous + 1 / self.info.fps
+                    time = after if stamp is None else stamp - self._probe.start_seconds
+                    previous = time if previous is None or time > previous else after
                     yield frame, previous
         except (av.FFmpegError, OSError, ValueError):  # the file ends, or goes on with what is no container
             return
@@ -124,7 +123,9 @@ class PyAvVideo(Video):
             return self._shown_time + 1 if time - self._shown_time > _SEEK_SECONDS else -math.inf
         entries = self._stream.index_entries
         index = entries.search_timestamp(self._stamp(time), backward=True)
-        return seconds(entries[index].timestamp, self._stream) - self._probe.start_seconds if index >= 0 else -math.inf
+        if index < 0:
+            return -math.inf
+        return float(entries[index].timestamp * self._stream.time_base) - self._probe.start_seconds
 
     def _stamp(self, time: float) -> int:
         return math.floor((time + self._probe.start_seconds) / self._stream.time_base)
