@@ -205,7 +205,7 @@ def test_open_clip_names_give_open_clips_features(quick_gelu, inputs):
     frames, tokens = inputs
     with torch.inference_mode():
         assert torch.allclose(ours.encode_text(tokens), theirs.encode_text(tokens), atol=1e-5)
-        assert torch.allclose(ours.encode_video(frames[:, :1]).video, theirs.encode_image(frames[:, 0]), atol=1e-5)
+        assert torch.allclose(ours.visual(frames[:, :1])[0][:, 0], theirs.encode_image(frames[:, 0]), atol=1e-5)
 
 
 def test_constants_beside_the_weights_are_left_out(microsoft):

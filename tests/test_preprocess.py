@@ -4,8 +4,8 @@ import torch
 from PIL import Image
 from torchvision.transforms import functional as TV
 
-from xclip_cli.preprocess import preprocess
-from xclip_cli.registry import CLIP, Preprocessing
+from xclip_cli.preprocess import augment, crops, preprocess, shrink
+from xclip_cli.registry import CLIP, Preprocessing, as_published
 
 RAW = {"mean": (0, 0, 0), "std": (1 / 255,) * 3}  # leaves 0..255, so that results read as pixels
 SHORTEST = Preprocessing(resize=48, crop=40, **RAW)
@@ -53,6 +53,37 @@ def test_three_crops_of_a_wide_frame_are_left_centre_right(spec):
     assert [crop.unique().tolist() for crop in crops] == [[0], [100], [200]]
     turned = preprocess(frames.transpose(0, 2, 1, 3), spec, num_crops=3)
     assert torch.equal(turned, crops.transpose(-1, -2))
+
+
+@pytest.mark.parametrize(("cropping", "starts"), [("edge", (0, 1, 3)), ("mmcv", (0, 1, 2)), ("torchvision", (0, 2, 3))])
+def test_where_squares_lie_in_an_odd_margin(cropping, starts):
+    """A margin of 3 pixels; columns are numbered by their grey."""
+    wide = np.zeros((1, 40, 43, 3), np.uint8) + np.arange(43, dtype=np.uint8)[:, None]
+    spec = Preprocessing(40, 40, **RAW, cropping=cropping)
+    assert tuple(int(crop[0, 0, 0, 0]) for crop in crops(wide, spec, 3)) == starts
+    assert int(crops(wide, spec)[0, 0, 0, 0, 0]) == starts[1]
+    assert torch.equal(crops(wide.transpose(0, 2, 1, 3), spec, 3), crops(wide, spec, 3).transpose(-1, -2))
+
+
+OFFICIAL = as_published(40)
+
+
+@pytest.mark.parametrize("num_crops", [1, 3])
+@pytest.mark.parametrize("spec", [SHORTEST, SQUASH, OFFICIAL], ids=["shortest", "squash", "official"])
+@pytest.mark.parametrize("size", SIZES, ids=str)
+def test_shrunk_frames_give_what_full_frames_give(size, spec, num_crops):
+    frames = photo(*size)
+    small = shrink(frames, spec, num_crops)
+    assert torch.equal(crops(small, spec, num_crops), crops(frames, spec, num_crops))
+    assert shrink(small, spec, num_crops) is small
+
+
+@pytest.mark.parametrize("spec", [SHORTEST, OFFICIAL], ids=["ours", "official"])
+def test_a_training_view_is_drawn_from_its_generator_alone(spec):
+    frames = shrink(photo(120, 160, frames=3), spec)
+    first, again, other = (augment(frames, spec, torch.Generator().manual_seed(seed)) for seed in (5, 5, 6))
+    assert first.shape == (3, 3, 40, 40) and first.dtype == torch.float32
+    assert torch.equal(first, again) and not torch.equal(first, other)
 
 
 def test_normalises_by_mean_and_std():

@@ -70,7 +70,7 @@ def test_an_unknown_name_suggests_close_ones():
         {"std": (0.5, 0, 0.5)},
         {"antialias": "no"},
         {"rounding": "up"},
-        {"last_crop": "right"},
+        {"cropping": "right"},
     ],
 )
 def test_wrong_preprocessing_is_refused_when_made(wrong):

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from xclip_cli import LabelSet, Tagger
+from xclip_cli import LabelSet, Tagger, labels
 from xclip_cli.errors import LabelError, ModelError, UsageError
 from xclip_cli.labels import Label
 from xclip_cli.preprocess import normalise, preprocess
@@ -79,6 +79,18 @@ def test_half_precision_stays_close(toy_model, tagger, clips):
     exact = tagger.set_labels("a,b").tag(clips / "a.mp4").segments[0].tags
     rough = Tagger(toy_model, dtype="bfloat16").set_labels("a,b").tag(clips / "a.mp4").segments[0].tags
     assert {t.label: t.score for t in rough} == pytest.approx({t.label: t.score for t in exact}, abs=0.05)
+
+
+def test_half_precision_ties_no_labels(toy_model, clips):
+    """400 cosines of bfloat16 would fall on a few dozen values; they are computed in float32."""
+    names = labels.builtin("kinetics400")
+    found = {}
+    for dtype in ("float32", "bfloat16"):
+        tags = Tagger(toy_model, dtype=dtype, top_k=400).set_labels(names).tag(clips / "a.mp4").segments[0].tags
+        assert len(tags) == len({tag.similarity for tag in tags}) == len({tag.score for tag in tags}) == 400
+        found[dtype] = {tag.label: (tag.similarity, tag.score) for tag in tags}
+    for label, (similarity, score) in found["float32"].items():
+        assert found["bfloat16"][label] == pytest.approx((similarity, score), abs=0.02)
 
 
 def test_wrong_requests_are_our_errors(toy_model, clips):

@@ -4,6 +4,7 @@ import contextlib
 import glob
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import cached_property
 from pathlib import Path
 
 from xclip_cli import __version__
@@ -121,10 +122,15 @@ class Batch:
                 self.failed += result.error is not None
                 yield result
 
-    def _configuration(self) -> str:
-        from xclip_cli.checkpoint import open_checkpoint
+    @cached_property
+    def checkpoint(self):
+        """The model, opened but not loaded. Raises ModelError."""
+        from xclip_cli.checkpoint import open_checkpoint  # here, since it takes torch
 
-        model = open_checkpoint(self.settings.model)
+        return open_checkpoint(self.settings.model)
+
+    def _configuration(self) -> str:
+        model = self.checkpoint
         parts = (__version__, model.name, model.fingerprint, self.label_set.fingerprint, self.settings.fingerprint)
         return ":".join(parts)
 

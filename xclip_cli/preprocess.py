@@ -2,13 +2,12 @@
 
 import numpy as np
 import torch
-from torch.nn import functional as F
 
-from xclip_cli.registry import Preprocessing
+from xclip_cli.registry import Preprocessing, Resize
+from xclip_cli.video.shrink import shrink as shrink_frame
 
 _CROP_SCALES = (1, 0.875, 0.75, 0.66)
 _JITTER, _JITTER_PROBABILITY, _GREY_PROBABILITY = 0.4, 0.8, 0.2
-_LONGEST = 32  # a frame of 2 x 10000 pixels, resized by its short side, would fill gigabytes
 
 
 def preprocess(frames: np.ndarray, spec: Preprocessing, num_crops: int = 1) -> torch.Tensor:
@@ -19,17 +18,18 @@ def preprocess(frames: np.ndarray, spec: Preprocessing, num_crops: int = 1) -> t
 def crops(frames: np.ndarray, spec: Preprocessing, num_crops: int = 1) -> torch.Tensor:
     """Squares of one clip, uint8 (num_crops, T, 3, S, S); S is ``spec.crop``.
 
-    ``frames`` is uint8 (T, H, W, 3) RGB, of any size. One crop follows ``spec.mode``; three crops (paper section 4.1)
-    take the short side to S and cut left, centre and right squares, or top, centre and bottom ones of a tall frame.
-    Resizing filters as Pillow does (antialiased) and rounds sizes as torchvision does; an odd margin leaves its pixel
-    right and below, as in X-CLIP's own loader. Raises ValueError for other numbers of crops.
+    ``frames`` is uint8 (T, H, W, 3) RGB, of any size; those that ``spec.resizing(num_crops)`` has shrunk give the same.
+    One crop follows ``spec.mode``; three crops (paper section 4.1) take the short side to S and cut left, centre and
+    right squares, or top, centre and bottom ones of a tall frame. Raises ValueError for other numbers of crops.
     """
     if num_crops not in (1, 3):
         raise ValueError(f"num_crops is {num_crops}: it must be 1 or 3")
-    if num_crops == 3:
-        pixels = _resize_short_side(_pixels(frames), spec.crop, spec.interpolation)
-        return torch.stack(_ends_and_centre(pixels, spec.crop))
-    return _centre(_shrink(_pixels(frames), spec), spec.crop)[None].contiguous()
+    pixels = _pixels(shrink(frames, spec, num_crops))
+    margins = [length - spec.crop for length in pixels.shape[-2:]]
+    centre = [round(m / 2) if spec.cropping == "torchvision" else m // 2 for m in margins]
+    last = [2 * c for c in centre] if spec.cropping == "mmcv" else margins
+    places = [centre] if num_crops == 1 else [(0, 0), centre, last]
+    return torch.stack([pixels[..., y : y + spec.crop, x : x + spec.crop] for y, x in places])
 
 
 def normalise(pixels: torch.Tensor, spec: Preprocessing) -> torch.Tensor:
@@ -42,9 +42,9 @@ def normalise(pixels: torch.Tensor, spec: Preprocessing) -> torch.Tensor:
     return pixels.to(torch.float32, copy=True).sub_(mean).div_(std)
 
 
-def shrink(frames: np.ndarray, spec: Preprocessing) -> np.ndarray:
-    """Frames uint8 (T, H, W, 3), resized as ``spec`` says but not cropped: ``preprocess`` gives the same of both."""
-    return _shrink(_pixels(frames), spec).permute(0, 2, 3, 1).contiguous().numpy()
+def shrink(frames: np.ndarray, spec: Preprocessing, num_crops: int = 1) -> np.ndarray:
+    """Frames uint8 (T, H, W, 3), resized for ``num_crops`` but not cropped: ``crops`` gives the same of both."""
+    return _resized(frames, spec.resizing(num_crops))
 
 
 def augment(frames: np.ndarray, spec: Preprocessing, generator: torch.Generator, flip: bool = True) -> torch.Tensor:
@@ -53,7 +53,7 @@ def augment(frames: np.ndarray, spec: Preprocessing, generator: torch.Generator,
     Multi-scale crop at a corner or the middle, mirrored half the time if ``flip``, colours jittered with probability
     0.8, grey with 0.2: the paper's recipe (section 4.1, after TSN, Wang et al. 2016). Drawn from ``generator`` alone.
     """
-    pixels = _multi_scale_crop(_pixels(frames), spec, generator).float()
+    pixels = _pixels(_multi_scale_crop(frames, spec, generator)).float()
     if flip and _draw(generator) < 0.5:
         pixels = pixels.flip(-1)
     if _draw(generator) < _JITTER_PROBABILITY:
@@ -63,15 +63,16 @@ def augment(frames: np.ndarray, spec: Preprocessing, generator: torch.Generator,
     return normalise(pixels, spec)
 
 
-def _multi_scale_crop(pixels: torch.Tensor, spec: Preprocessing, generator: torch.Generator) -> torch.Tensor:
-    height, width = pixels.shape[-2:]
+def _multi_scale_crop(frames: np.ndarray, spec: Preprocessing, generator: torch.Generator) -> np.ndarray:
+    height, width = frames.shape[1:3]
     first = int(_draw(generator) * len(_CROP_SCALES))
     second = min(max(first + int(_draw(generator) * 3) - 1, 0), len(_CROP_SCALES) - 1)  # nearly square
     tall, wide = (max(1, round(min(height, width) * _CROP_SCALES[i])) for i in (first, second))
     places = ((0, 0), (0, 1), (1, 0), (1, 1), (0.5, 0.5))
     down, right = places[int(_draw(generator) * len(places))]
     top, left = int((height - tall) * down), int((width - wide) * right)
-    return _resize(pixels[..., top : top + tall, left : left + wide], spec.crop, spec.crop, spec.interpolation)
+    square = Resize(spec.crop, "squash", spec.interpolation, spec.antialias, spec.rounding)
+    return _resized(frames[:, top : top + tall, left : left + wide], square)
 
 
 def _jitter(pixels: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
@@ -95,34 +96,8 @@ def _pixels(frames: np.ndarray) -> torch.Tensor:
     return torch.from_numpy(np.require(frames, requirements=["C", "W"])).permute(0, 3, 1, 2)
 
 
-def _shrink(pixels: torch.Tensor, spec: Preprocessing) -> torch.Tensor:
-    if spec.mode == "squash":
-        return _resize(pixels, spec.crop, spec.crop, spec.interpolation)
-    return _resize_short_side(pixels, spec.resize, spec.interpolation)
-
-
-def _resize_short_side(pixels: torch.Tensor, size: int, interpolation: str) -> torch.Tensor:
-    height, width = pixels.shape[-2:]
-    limit = _LONGEST * min(height, width)
-    if max(height, width) > limit:
-        top, left = max(height - limit, 0) // 2, max(width - limit, 0) // 2
-        pixels = pixels[..., top : top + limit, left : left + limit]
-        height, width = pixels.shape[-2:]
-    if height <= width:
-        return _resize(pixels, size, int(size * width / height), interpolation)
-    return _resize(pixels, int(size * height / width), size, interpolation)
-
-
-def _resize(pixels: torch.Tensor, height: int, width: int, interpolation: str) -> torch.Tensor:
-    if pixels.shape[-2:] == (height, width):
-        return pixels
-    return F.interpolate(pixels, size=(height, width), mode=interpolation, antialias=True)
-
-
-def _centre(pixels: torch.Tensor, size: int) -> torch.Tensor:
-    top, left = ((length - size) // 2 for length in pixels.shape[-2:])
-    return pixels[..., top : top + size, left : left + size]
-
-
-def _ends_and_centre(pixels: torch.Tensor, size: int) -> list[torch.Tensor]:
-    return [pixels[..., :size, :size], _centre(pixels, size), pixels[..., -size:, -size:]]
+def _resized(frames: np.ndarray, resize: Resize) -> np.ndarray:
+    height, width = frames.shape[1:3]
+    if resize.target(width, height) == (width, height):
+        return frames
+    return np.stack([shrink_frame(frame, resize) for frame in frames])

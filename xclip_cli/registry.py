@@ -46,9 +46,10 @@ class Preprocessing:
     ``shortest``: the short side is resized to ``resize`` pixels, then the centre square of ``crop`` pixels is taken.
     ``squash``: the whole frame is resized to a ``crop`` x ``crop`` square, whatever its shape; ``resize`` is 0.
     ``mean`` and ``std`` are per RGB channel, for values in 0..1. ``antialias`` and ``rounding`` are those of Resize.
-    ``last_crop``: the last of three squares ends with the frame (``edge``), or starts twice as far from the first as
-    the centre one (``even``), which leaves a pixel where the margin is odd. The defaults of these three are what a file
-    means that was written before they had names.
+    ``cropping`` says where squares lie when they leave a margin of M pixels: the centre one at M // 2 and the last of
+    three at M (``edge``); at M // 2 and 2 * (M // 2), as mmcv has it (``mmcv``); at M / 2, a half going to the even
+    number, and M, as torchvision has it (``torchvision``). The defaults of these three are what a file means that was
+    written before they had names.
     """
 
     resize: int
@@ -59,7 +60,7 @@ class Preprocessing:
     mode: str = "shortest"
     antialias: bool = True
     rounding: str = "floor"
-    last_crop: str = "edge"
+    cropping: str = "edge"
 
     def __post_init__(self):
         for name in ("mean", "std"):
@@ -69,10 +70,10 @@ class Preprocessing:
                 f"preprocessing {self.mode!r} with {self.interpolation!r} is not known: "
                 "modes are shortest and squash, interpolations bilinear and bicubic"
             )
-        if self.rounding not in ("floor", "round") or self.last_crop not in ("edge", "even"):
+        if self.rounding not in ("floor", "round") or self.cropping not in ("edge", "mmcv", "torchvision"):
             raise ModelError(
-                f"preprocessing {self.rounding!r} with {self.last_crop!r} is not known: "
-                "roundings are floor and round, last crops edge and even"
+                f"preprocessing {self.rounding!r} with {self.cropping!r} is not known: "
+                "roundings are floor and round, croppings edge, mmcv and torchvision"
             )
         if not isinstance(self.antialias, bool):
             raise ModelError(f"preprocessing antialias is {self.antialias!r}; it must be true or false")
@@ -90,6 +91,11 @@ class Preprocessing:
         else:
             size, mode = self.crop, self.mode if num_crops == 1 else "shortest"
         return Resize(size, mode, self.interpolation, self.antialias, self.rounding)
+
+
+def as_published(pixels: int) -> Preprocessing:
+    """What the authors of X-CLIP show a network of so many pixels: OpenCV's bilinear resize, without antialiasing."""
+    return Preprocessing(256 * pixels // 224, pixels, antialias=False, rounding="round", cropping="mmcv")
 
 
 @dataclass(frozen=True)
@@ -134,7 +140,7 @@ def _official(name: str, size: str, patch: int, frames: int, accuracy: str, mega
         source=f"hf:microsoft/{name}",
         architecture=_architecture(size, patch, frames, pixels),
         num_frames=frames,
-        preprocessing=Preprocessing(resize=256 * pixels // 224, crop=pixels),
+        preprocessing=as_published(pixels),
         licence="MIT",
         accuracy=accuracy,
         size_bytes=megabytes * 1_000_000,
@@ -156,7 +162,7 @@ def _frozen(
         accuracy=accuracy,
         size_bytes=megabytes * 1_000_000,
         sha256=None,
-        about=f"open_clip's {model}, frozen, its image features averaged over 8 frames",
+        about=f"open_clip's {model}, frozen, its normalised image features averaged over 8 frames",
     )
 
 
@@ -197,7 +203,7 @@ _ALL = (
         "PE-Core-B-16",
         "meta",
         "timm/PE-Core-B-16",
-        Preprocessing(0, 224, *HALF, mode="squash"),
+        Preprocessing(0, 224, *HALF, mode="squash", cropping="torchvision"),
         "Apache-2.0",
         "zero-shot: K400 65.6",
         1790,
@@ -206,7 +212,7 @@ _ALL = (
         "ViT-B-16",
         "openai",
         "timm/vit_base_patch16_clip_224.openai",
-        Preprocessing(224, 224, *CLIP, interpolation="bicubic"),
+        Preprocessing(224, 224, *CLIP, interpolation="bicubic", cropping="torchvision"),
         "MIT",
         "zero-shot: HMDB51 47.9, UCF101 73.8, K600 68.1",
         599,

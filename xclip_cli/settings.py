@@ -11,6 +11,7 @@ DTYPES = ("float32", "bfloat16", "float16")
 READERS = ("auto", "opencv", "pyav", "decord")
 TEMPORAL = ("mean", "mit", "cct", "cct+mit")
 PROMPTING = ("none", "template", "ensemble", "video")
+CLASS_NAMES = ("readable", "original")
 _DEVICE = re.compile(r"auto|cpu|mps|cuda(:\d+)?")
 
 
@@ -179,7 +180,8 @@ class AccuracySettings:
     """How to measure accuracy. Raises UsageError naming the option, the value and the rule.
 
     ``temporal`` and ``prompting`` name the rows to measure, every pair of them; empty: as the model is. ``tag`` holds
-    what is the same as in tagging.
+    what is the same as in tagging. ``class_names`` is the text that stands for a protocol's classes: readable (apply
+    eye makeup), or original, as the data set and the training of the official models have it (ApplyEyeMakeup).
     """
 
     tag: TagSettings = field(default_factory=TagSettings)
@@ -188,10 +190,12 @@ class AccuracySettings:
     class_list: str | None = None
     temporal: tuple[str, ...] = ()
     prompting: tuple[str, ...] = ()
+    class_names: str = "readable"
 
     def __post_init__(self):
-        for option, known in (("temporal", TEMPORAL), ("prompting", PROMPTING)):
-            for value in getattr(self, option):
+        ways = ("temporal", TEMPORAL, self.temporal), ("prompting", PROMPTING, self.prompting)
+        for option, known, values in (*ways, ("class-names", CLASS_NAMES, (self.class_names,))):
+            for value in values:
                 _require(value in known, option, value, " or ".join(known), "benchmark accuracy")
 
 

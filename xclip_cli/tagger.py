@@ -149,9 +149,9 @@ class Tagger:
         self._require_labels()
         features = self.encode(clips) if features is None else features
         with precision(self.device, self.settings.dtype):
-            similarity = self.model.similarity(features, self._text)  # (B * V, N)
-            scores = self.model.logits(similarity).float().softmax(dim=-1)
-        scores, similarity = (x.unflatten(0, (len(clips), -1)).mean(dim=1) for x in (scores, similarity.float()))
+            similarity = self.model.similarity(features, self._text)  # (B * V, N), float32 as the logits
+        scores = self.model.logits(similarity).softmax(dim=-1)
+        scores, similarity = (x.unflatten(0, (len(clips), -1)).mean(dim=1) for x in (scores, similarity))
         return scores, similarity
 
     def _segments(self, clips: Sequence[Clip], answers: tuple[torch.Tensor, torch.Tensor]) -> list[Segment]:

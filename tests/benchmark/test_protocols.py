@@ -8,8 +8,9 @@ from xclip_cli.errors import UsageError
 from xclip_cli.settings import AccuracySettings
 
 
-def settings(protocol=None, split=None, classes=None):
-    return AccuracySettings(protocol=protocol, split_file=split and str(split), class_list=classes and str(classes))
+def settings(protocol=None, split=None, classes=None, **more):
+    files = {"split_file": split and str(split), "class_list": classes and str(classes)}
+    return AccuracySettings(protocol=protocol, **files, **more)
 
 
 def places(task, root):
@@ -28,6 +29,24 @@ def test_ucf101_is_its_first_test_list(tmp_path):
         "v_HandStand_g01_c01.avi": "handstand pushups",
     }
     assert len(task.label_set.labels) == 101 and "sha256" in task.facts["split"]
+
+
+def test_the_text_of_ucf101s_classes_can_be_the_data_sets_own(tmp_path, shared):
+    """Official models learned from `ApplyEyeMakeup`; what is printed stays, and the facts say which text was used."""
+    split = tmp_path / "testlist01.txt"
+    split.write_text("TaiChi/v_TaiChi_g01_c01.avi\n")
+    asked = settings("ucf101-split1", split), settings("ucf101-split1", split, class_names="original")
+    readable, original = (read_task(str(tmp_path), None, each) for each in asked)
+    assert readable.facts["class names"] == "readable, as in 'apply eye makeup'"
+    assert original.facts["class names"] == "original, as in 'ApplyEyeMakeup'"
+    assert [x.name for x in original.label_set.labels] == [x.name for x in readable.label_set.labels]
+    assert original.label_set.fingerprint != readable.label_set.fingerprint
+    official = (shared / "data/labels/ucf101.txt").read_text().split()
+    assert {label.prompts for label in original.label_set.labels} == {(name,) for name in official}
+    with pytest.raises(UsageError, match="belongs to a protocol"):
+        read_task(str(tmp_path), None, settings(class_names="original"))
+    with pytest.raises(UsageError, match="--class-names is 'camel': it must be readable or original"):
+        settings(class_names="camel")
 
 
 def test_hmdb51_is_what_its_lists_mark_with_2(tmp_path):

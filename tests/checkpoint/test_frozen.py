@@ -64,7 +64,7 @@ def file(tmp_path):
 def frame_average(model, frames, length=16):
     """What the tagger must give, from open_clip's own calls."""
     with torch.inference_mode():
-        video = torch.stack([model.encode_image(clip).mean(dim=0) for clip in frames])
+        video = torch.stack([model.encode_image(clip, normalize=True).mean(dim=0) for clip in frames])
         text = model.encode_text(open_clip.tokenize(TEXTS, length))
         cosine = torch.cosine_similarity(video[:, None], text[None], dim=-1)
         bias = 0 if model.logit_bias is None else model.logit_bias
@@ -112,7 +112,9 @@ def test_a_tag_brings_its_weights_preprocessing_and_activation(name, hub_cache, 
         {key: value.contiguous() for key, value in model.state_dict().items()}, folder / "open_clip_model.safetensors"
     )
     checkpoint = open_checkpoint(name)
-    assert checkpoint.preprocessing == Preprocessing(0, 32, (0.5,) * 3, (0.5,) * 3, "bilinear", "squash")
+    assert checkpoint.preprocessing == Preprocessing(
+        0, 32, (0.5,) * 3, (0.5,) * 3, "bilinear", "squash", cropping="torchvision"
+    )
     assert torch.allclose(score(checkpoint, views, TEXTS), frame_average(model, views), atol=1e-4)
 
 
@@ -129,8 +131,11 @@ def test_a_tag_with_a_file_name_opens_that_file(hub_cache, views, score, offline
     [
         ("ViT-B-16/openai", MODELS["open_clip:ViT-B-16/openai"].preprocessing),
         ("PE-Core-B-16", MODELS["open_clip:PE-Core-B-16/meta"].preprocessing),
-        ("ViT-B-16-SigLIP-256", Preprocessing(0, 256, (0.5,) * 3, (0.5,) * 3, "bicubic", "squash")),
-        ("ViT-L-14-336-quickgelu/openai", Preprocessing(336, 336, *CLIP, "bicubic")),
+        (
+            "ViT-B-16-SigLIP-256",
+            Preprocessing(0, 256, (0.5,) * 3, (0.5,) * 3, "bicubic", "squash", cropping="torchvision"),
+        ),
+        ("ViT-L-14-336-quickgelu/openai", Preprocessing(336, 336, *CLIP, "bicubic", cropping="torchvision")),
     ],
 )
 def test_real_models_have_their_own_preprocessing(name, preprocessing):

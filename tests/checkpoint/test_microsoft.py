@@ -53,7 +53,8 @@ def write(request, tmp_path):
 def test_gives_the_networks_logits(write, checkpoint_dict, published, published_config, views, score, offline):
     checkpoint = open_checkpoint(str(write(checkpoint_dict)))
     assert (checkpoint.name, checkpoint.num_frames) == ("k400", 4)
-    assert checkpoint.preprocessing == Preprocessing(256 * 32 // 224, 32)
+    pixels = {"antialias": False, "rounding": "round", "cropping": "mmcv"}
+    assert checkpoint.preprocessing == Preprocessing(256 * 32 // 224, 32, **pixels)
     model = checkpoint.full_model()
     assert model.config == published_config
     with torch.inference_mode():

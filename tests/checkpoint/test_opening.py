@@ -19,6 +19,7 @@ from xclip_cli.model.xclip import Xclip
 from xclip_cli.registry import MODELS, Preprocessing
 
 PREPROCESSING = Preprocessing(36, 32, (0.1, 0.2, 0.3), (0.4, 0.5, 0.6), "bicubic")
+AUTHORS = {"antialias": False, "rounding": "round", "cropping": "mmcv"}
 
 
 @pytest.fixture
@@ -100,8 +101,8 @@ def test_a_weight_file_in_a_folder_opens_as_the_folder(folder, views, score, ref
     assert (score(checkpoint, views) - expected_logits(reference, views)).abs().max() < 1e-4
 
 
-def test_a_folders_preprocessor_is_followed(folder):
-    assert open_checkpoint(str(folder)).preprocessing == Preprocessing(256 * 32 // 224, 32)
+def test_a_folders_preprocessor_is_followed_with_the_authors_pixels(folder):
+    assert open_checkpoint(str(folder)).preprocessing == Preprocessing(256 * 32 // 224, 32, **AUTHORS)
     wish = {
         "size": {"shortest_edge": 40},
         "crop_size": {"height": 32, "width": 32},
@@ -110,7 +111,7 @@ def test_a_folders_preprocessor_is_followed(folder):
         "resample": 3,
     }
     (folder / "preprocessor_config.json").write_text(json.dumps(wish))
-    expected = Preprocessing(40, 32, (0.5, 0.5, 0.5), (0.2, 0.2, 0.2), "bicubic")
+    expected = Preprocessing(40, 32, (0.5, 0.5, 0.5), (0.2, 0.2, 0.2), "bicubic", **AUTHORS)
     assert open_checkpoint(str(folder)).preprocessing == expected
 
 
@@ -121,7 +122,7 @@ def test_names_of_the_hub_open_from_its_cache_alone(folder, hub_cache, offline):
         assert checkpoint.name == name
         assert checkpoint.video_model().config.vision.width == 48
     assert open_checkpoint("microsoft/xclip-base-patch32").name == "xclip-base-patch32"
-    assert open_checkpoint("xclip-base-patch32").preprocessing == Preprocessing(256, 224)
+    assert open_checkpoint("xclip-base-patch32").preprocessing == Preprocessing(256, 224, **AUTHORS)
 
 
 @pytest.mark.parametrize(
@@ -304,6 +305,44 @@ def test_fingerprint_follows_content_and_architecture(ours, folder, tmp_path, ca
     settings["vision_config"]["mit_num_attention_heads"] = 4
     (folder / "config.json").write_text(json.dumps(settings))
     assert open_checkpoint(str(folder)).fingerprint != before
+
+
+def test_fingerprint_follows_preprocessing(folder):
+    before = open_checkpoint(str(folder))
+    (folder / "preprocessor_config.json").write_text('{"size": 40, "crop_size": 32}')
+    after = open_checkpoint(str(folder))
+    assert after.preprocessing.resize == 40 and after.fingerprint != before.fingerprint
+
+
+def test_a_file_from_before_keeps_its_pixels(published, tmp_path):
+    """Metadata without the names of antialiasing, rounding and cropping means what it did when it was written."""
+    path = tmp_path / "old.safetensors"
+    save(published, path, preprocessing=PREPROCESSING, name="old")
+    about = json.loads(_metadata(path)["xclip"])
+    for name in AUTHORS:
+        del about["preprocessing"][name]
+    save_file(load_file(path), path, metadata={"xclip": json.dumps(about)})
+    assert open_checkpoint(str(path)).preprocessing == PREPROCESSING
+    assert open_checkpoint("mini").preprocessing == MODELS["mini"].preprocessing
+    assert MODELS["mini"].preprocessing == Preprocessing(256, 256, (127 / 255,) * 3, (128 / 255,) * 3)
+
+
+def test_heads_that_are_not_the_authors_are_warned_of(hub_cache, folder, ours):
+    """Toys of width 128 stand for L/14: config.json says 8 heads, as transformers' conversion, for 128 / 64."""
+    settings = json.loads((folder / "config.json").read_text())
+    assert open_checkpoint(str(folder)).warnings == ()  # 32 is no multiple of 64: nobody can say what is right
+    settings |= {"projection_dim": 128, "prompt_num_attention_heads": 8}
+    settings["vision_config"]["mit_num_attention_heads"] = 8
+    (folder / "config.json").write_text(json.dumps(settings))
+    [warning] = open_checkpoint(str(folder)).warnings
+    assert "the MIT 8 and the prompts 8 heads" in warning and "authors trained 2" in warning
+    assert "registered name" in warning and "prompt_num_attention_heads" in warning
+    shutil.copytree(folder, hub_cache("microsoft/xclip-large-patch14"), dirs_exist_ok=True)
+    assert open_checkpoint("xclip-large-patch14").warnings == ()
+    settings |= {"prompt_num_attention_heads": 2}
+    settings["vision_config"]["mit_num_attention_heads"] = 2
+    (folder / "config.json").write_text(json.dumps(settings))
+    assert open_checkpoint(str(folder)).warnings == () == open_checkpoint(str(ours)).warnings
 
 
 def test_saving_what_was_loaded_gives_the_same_model(folder, tmp_path):

@@ -55,6 +55,22 @@ def test_the_activation_in_place_gives_the_same_numbers_and_leaves_its_input():
     torch.testing.assert_close(y.grad, s + 1.702 * x * s * (1 - s))
 
 
+@pytest.mark.parametrize("prompt_layers", [0, 2])
+def test_cosines_and_logits_are_float32_beside_any_precision(build, kit, prompt_layers):
+    """Under autocast the network rounds what goes in; cosines of that are exact, and no wider than they should be."""
+    model = build(prompt_layers=prompt_layers)
+    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+        text = model.encode_text(kit.tokens()).float()
+        features = model.encode_video(kit.frames(2, model.config))
+        seen = text[None] if model.prompts is None else model.prompts(text, features.patches)
+        similarity = model.similarity(features, text)
+        logits = model.logits(similarity)
+    exact = torch.cosine_similarity(features.video.double()[:, None], seen.double(), dim=-1)
+    assert similarity.dtype == logits.dtype == torch.float32
+    assert (similarity - exact).abs().max() < 1e-6
+    assert (logits - exact * model.logit_scale.double().exp()).abs().max() < 1e-5
+
+
 def test_a_text_is_the_same_beside_any_other(build, kit):
     model, tokens = build(), kit.tokens()
     frames = kit.frames(2, model.config)

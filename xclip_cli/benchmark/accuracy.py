@@ -40,6 +40,12 @@ class Evaluation:
     absent: list[str]
     facts: dict[str, str]
 
+    @property
+    def warnings(self) -> list[str]:
+        """What may be wrong about the labels (a protocol's are its own), about the model, and what is not measured."""
+        of_labels = [] if self.task.protocol else self.task.label_set.warnings()
+        return [*of_labels, *self.variants[0].tagger.checkpoint.warnings, *self.absent]
+
     @cached_property
     def scores(self) -> list[Scores]:
         """One for each variant."""

@@ -24,7 +24,8 @@ _VALIDATION = ("val", "validate", "validation", "test")
 class Protocol:
     """How a published number is measured. ``read(folder, split_file, class_list)`` gives its clips.
 
-    ``dataset`` is what the registry's accuracies call it; ``views`` how the number was made, clips x crops.
+    ``dataset`` is what the registry's accuracies call it; ``views`` how the number was made, clips x crops;
+    ``original(name)`` what the data set itself calls a class of ours.
     """
 
     dataset: str
@@ -32,6 +33,7 @@ class Protocol:
     split: str
     views: str
     read: Callable[[Path, Path, Path | None], list[Sample]]
+    original: Callable[[str], str] = str
 
     def published(self, model: str) -> float | None:
         """Top-1, percent, that the model's authors or papers report; None where the registry knows none."""
@@ -70,6 +72,8 @@ def read_task(data: str, label_set: LabelSet | None, settings: AccuracySettings)
         return _read_protocol(data, label_set, settings)
     if settings.split_file is not None:
         raise UsageError("--split-file belongs to a protocol", f"add --protocol, one of {', '.join(PROTOCOLS)}")
+    if settings.class_names != AccuracySettings.class_names:
+        raise UsageError("--class-names belongs to a protocol", f"add --protocol, one of {', '.join(PROTOCOLS)}")
     samples = read_samples(data, settings.class_list)
     if any(sample.split for sample in samples):
         samples = [sample for sample in samples if sample.split in ("val", "test")]
@@ -95,7 +99,14 @@ def _read_protocol(data: str, label_set: LabelSet | None, settings: AccuracySett
     samples, label_set = protocol.read(folder, split, class_list), labels.builtin(protocol.labelset)
     if settings.protocol.startswith("k600-zeroshot"):
         samples, label_set = _only(_zero_shot_names(class_list), samples, label_set)
-    facts = {"protocol": settings.protocol, "split": f"{protocol.split}: {split}, sha256 {_hash(split)}"}
+    if settings.class_names == "original":
+        original = (replace(label, prompts=(protocol.original(label.name),)) for label in label_set.labels)
+        label_set = LabelSet(label_set.name, tuple(original))
+    facts = {
+        "protocol": settings.protocol,
+        "split": f"{protocol.split}: {split}, sha256 {_hash(split)}",
+        "class names": f"{settings.class_names}, as in {label_set.labels[0].prompts[0]!r}",
+    }
     return _task(data, list(dict.fromkeys(samples)), label_set, protocol, facts)
 
 
@@ -144,6 +155,10 @@ def _ucf101(folder: Path, split: Path, class_list: Path | None) -> list[Sample]:
         place = folder / label / name
         samples.append(Sample(str(place if place.exists() else folder / name), label))
     return samples
+
+
+def _camel_case(name: str) -> str:
+    return "".join(word[:1].upper() + word[1:] for word in name.split())
 
 
 def _hmdb51(folder: Path, split: Path, class_list: Path | None) -> list[Sample]:
@@ -217,7 +232,9 @@ def _hash(path: Path) -> str:
 
 _ZERO_SHOT = Protocol("K600", "kinetics600", "Kinetics-600's validation list", "1 x 1, 32 frames, mean of 3", _kinetics)
 PROTOCOLS = {
-    "ucf101-split1": Protocol("UCF101", "ucf101", "testlist01.txt", "1 x 1, 32 frames, mean of 3 splits", _ucf101),
+    "ucf101-split1": Protocol(
+        "UCF101", "ucf101", "testlist01.txt", "1 x 1, 32 frames, mean of 3 splits", _ucf101, _camel_case
+    ),
     "hmdb51-split1": Protocol(
         "HMDB51", "hmdb51", "the folder of *_test_split1.txt", "1 x 1, 32 frames, mean of 3 splits", _hmdb51
     ),

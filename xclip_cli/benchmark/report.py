@@ -56,7 +56,7 @@ def write(evaluation: Evaluation, folder: Path, command: str) -> None:
     table_rows = rows(evaluation)
     try:
         _write_csv(folder / "accuracy.csv", HEADS, table_rows)
-        about = {"command": command, **evaluation.facts, "absent": evaluation.absent}
+        about = {"command": command, **evaluation.facts, "warnings": evaluation.warnings}
         lines = [dict(zip(HEADS, row, strict=True)) for row in table_rows]
         text = json.dumps({"about": about, "rows": lines}, indent=1, ensure_ascii=False)
         (folder / "accuracy.json").write_text(text + "\n", encoding="utf-8")
@@ -84,8 +84,8 @@ def _classes(evaluation: Evaluation, names: Sequence[str]) -> tuple[tuple[str, .
 def _markdown(evaluation: Evaluation, table_rows: Sequence[tuple[str, ...]], command: str) -> str:
     facts = {"command": f"`{command}`", **evaluation.facts}
     parts = ["# Accuracy", table(("", ""), facts.items()), table(HEADS, table_rows)]
-    if evaluation.absent:
-        parts.append("\n".join(f"- {line}" for line in evaluation.absent))
+    if evaluation.warnings:
+        parts.append("\n".join(f"- {line}" for line in evaluation.warnings))
     failed = [result for result in evaluation.results[0] if result.error is not None]
     if failed:
         parts += ["## Clips that were not measured", "\n".join(f"- {r.video}: {r.error}" for r in failed)]

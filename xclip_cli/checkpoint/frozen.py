@@ -1,4 +1,4 @@
-"""Models of open_clip, as they are: frozen, their image features averaged over the frames.
+"""Models of open_clip, as they are: frozen, their normalised image features averaged over the frames.
 
     open_clip:ARCHITECTURE/TAG    the weights of that tag, from Hugging Face's cache
     open_clip:ARCHITECTURE        the first tag that open_clip lists
@@ -135,6 +135,7 @@ def _preprocessing(source: Source) -> Preprocessing:
         std=settings["std"],
         interpolation="bilinear" if settings["interpolation"] == "bilinear" else "bicubic",
         mode=mode,
+        cropping="torchvision",
     )
 
 

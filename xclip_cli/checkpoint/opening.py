@@ -16,10 +16,10 @@ from xclip_cli import hub
 from xclip_cli.errors import ModelError
 from xclip_cli.keymap import translate
 from xclip_cli.labels import from_names
-from xclip_cli.model.config import TextConfig, VisionConfig, XclipConfig
+from xclip_cli.model.config import HEAD_WIDTH, TextConfig, VisionConfig, XclipConfig
 from xclip_cli.model.text import TextTower, count_tokens, tokenize, trim
 from xclip_cli.model.xclip import Xclip
-from xclip_cli.registry import MODELS, ModelSpec, Preprocessing, find
+from xclip_cli.registry import MODELS, ModelSpec, Preprocessing, as_published, find
 
 from .files import LABEL_FEATURES, load_strictly, read_metadata, read_pickle, read_safetensors, tensors_in
 
@@ -55,7 +55,8 @@ class Checkpoint:
     """A model that was found and checked but not loaded.
 
     ``num_frames`` is what to sample from a video; ``default_labels`` the names a fine-tuned model was tuned on, if any.
-    ``identity`` says what, besides the bytes of ``path``, decides the model's answers.
+    ``identity`` says what, besides the bytes of ``path`` and the preprocessing, decides the model's answers.
+    ``warnings``: what was guessed about the model and may be wrong, a line each.
     """
 
     name: str
@@ -67,11 +68,13 @@ class Checkpoint:
     full_model: Callable[[], Xclip]
     default_labels: list[str] | None = None
     identity: str = field(default="", repr=False)
+    warnings: tuple[str, ...] = ()
 
     @cached_property
     def fingerprint(self) -> str:
         """SHA-256 (hex) over the weights and everything else that decides what the model answers."""
-        return hashlib.sha256(f"{hub.content_sha256(self.path)} {self.identity}".encode()).hexdigest()
+        parts = hub.content_sha256(self.path), self.identity, self.preprocessing
+        return hashlib.sha256(" ".join(map(str, parts)).encode()).hexdigest()
 
 
 def load_model(name_or_path: str) -> Xclip:
@@ -177,7 +180,19 @@ def _open_folder(folder: Path, name: str | None = None, spec: ModelSpec | None =
         return translate(tensors_in(read_pickle(path), path), "huggingface")
 
     identity = json.dumps(config.to_dict(), sort_keys=True)
-    return _checkpoint(name, path, config, preprocessing, read, identity=identity)
+    return _checkpoint(name, path, config, preprocessing, read, identity=identity, warnings=_doubts(name, config))
+
+
+def _doubts(name: str, config: XclipConfig) -> tuple[str, ...]:
+    """A line where the heads are not the authors', embed_dim / 64: transformers' conversion left L/14 with 8 for 12."""
+    trained, found = config.embed_dim // HEAD_WIDTH, (config.mit_heads, config.prompt_heads)
+    if config.embed_dim % HEAD_WIDTH or found == (trained, trained):
+        return ()
+    return (
+        f"{name}: config.json gives the MIT {found[0]} and the prompts {found[1]} heads, and so it is run; X-CLIP's "
+        f"authors trained {trained}, which answers otherwise. For {trained}, take the model by its registered name, or "
+        "set vision_config.mit_num_attention_heads and prompt_num_attention_heads in config.json",
+    )
 
 
 def _open_microsoft(path: Path, name: str | None) -> Checkpoint:
@@ -187,9 +202,7 @@ def _open_microsoft(path: Path, name: str | None) -> Checkpoint:
         raise ModelError(
             f"{path} is a CLIP for images, not an X-CLIP", f"as it is: {OPEN_CLIP_PREFIX}ARCHITECTURE={path}"
         )
-    return _checkpoint(
-        name or path.stem, path, config, _official_preprocessing(config.vision.image_size), lambda _: state
-    )
+    return _checkpoint(name or path.stem, path, config, as_published(config.vision.image_size), lambda _: state)
 
 
 def _checkpoint(
@@ -232,10 +245,6 @@ def _is_text(key: str) -> bool:
 
 def _text_tower(config: XclipConfig) -> TextTower:
     return TextTower(config.text, config.embed_dim, config.activation)
-
-
-def _official_preprocessing(image_size: int) -> Preprocessing:
-    return Preprocessing(resize=256 * image_size // 224, crop=image_size)
 
 
 @contextmanager
@@ -290,14 +299,18 @@ def _config_from_hugging_face(settings: Mapping, path: Path) -> XclipConfig:
 
 
 def _preprocessing_of(folder: Path, image_size: int) -> Preprocessing:
-    """What preprocessor_config.json asks for; the official X-CLIPs' where there is none."""
-    path = folder / "preprocessor_config.json"
+    """The authors' pixels, in the sizes, means, deviations and filter that preprocessor_config.json asks for, if any.
+
+    transformers, which writes that file, resizes with antialiasing; the weights never saw such pixels.
+    """
+    path, published = folder / "preprocessor_config.json", as_published(image_size)
     if not path.is_file():
-        return _official_preprocessing(image_size)
+        return published
     with _understanding(path):
         settings = json.loads(path.read_text("utf-8"))
         size, crop = settings.get("size", image_size), settings.get("crop_size", image_size)
-        return Preprocessing(
+        return replace(
+            published,
             resize=size["shortest_edge"] if isinstance(size, Mapping) else size,
             crop=crop["height"] if isinstance(crop, Mapping) else crop,
             mean=settings.get("image_mean", Preprocessing.mean),

@@ -53,6 +53,7 @@ def accuracy(
     class_list: options.ClassList = None,
     protocol: options.Protocol = None,
     split_file: options.SplitFile = None,
+    class_names: options.ClassNames = AccuracySettings.class_names,
     temporal: options.Temporal = "",
     prompting: options.Prompting = "",
     num_clips: options.NumClips = TagSettings.num_clips,
@@ -71,7 +72,7 @@ def accuracy(
         workers=workers, reader=reader, decode_timeout_seconds=decode_timeout,
     )  # fmt: skip
     ways = options.listed(temporal), options.listed(prompting)
-    settings = AccuracySettings(tag, protocol, split_file, class_list, *ways)
+    settings = AccuracySettings(tag, protocol, split_file, class_list, *ways, class_names)
     label_set = options.asked_labels(None, labels_file, labelset)
     from xclip_cli.cli import benchmarking
 

@@ -43,6 +43,7 @@ Protocol = Annotated[
     str | None, Option(help="ucf101-split1, hmdb51-split1, k400-val or k600-zeroshot-{1,2,3}; DATA is then a folder.")
 ]
 SplitFile = Annotated[str | None, Option(help="The protocol's official list, or folder of lists.")]
+ClassNames = Annotated[str, Option(help="The text of the protocol's classes: readable, or original (ApplyEyeMakeup).")]
 Temporal = Annotated[
     str, Option(help="Rows: mean, mit, cct, cct+mit, separated by commas.", show_default="as the model is")
 ]

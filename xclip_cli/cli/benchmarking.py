@@ -99,7 +99,7 @@ def show_accuracy(
             raise Interrupted("stopped", "with -o FOLDER run the same command again to go on") from None
     for name, value in found.facts.items():
         console.err().print(f"{name}: {value}", markup=False)
-    for line in (*found.task.label_set.warnings(), *found.absent):
+    for line in found.warnings:
         console.print_warning(line)
     console.print_rows(report.HEADS, report.rows(found))
     failed = [result for result in found.results[0] if result.error is not None]

@@ -52,6 +52,7 @@ def finetune(
     from xclip_cli.cli import training  # here, so that every other command starts without it
 
     command = shlex.join(["xclip", *sys.argv[1:]])
+    training.warn_of_model(model)
     if check:
         training.show_check(data, settings)
     elif ablate:

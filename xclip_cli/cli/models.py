@@ -1,5 +1,6 @@
 """`xclip models`: which models there are, and which of them are on this machine."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -7,10 +8,12 @@ import typer
 from xclip_cli import hub
 from xclip_cli.cli import console
 from xclip_cli.errors import ModelError
-from xclip_cli.registry import MODELS, ModelSpec, find
+from xclip_cli.registry import MODELS, ModelSpec, Preprocessing, find
 
 app = typer.Typer(help="List, show, download and verify models.", no_args_is_help=True)
 
+_ANY = "A name that `xclip models list` shows, or what `xclip tag --model` takes."
+AnyName = Annotated[str, typer.Argument(metavar="NAME", help=_ANY)]
 Name = Annotated[str, typer.Argument(metavar="NAME", help="A model's name, as `xclip models list` shows it.")]
 
 
@@ -22,25 +25,51 @@ def list_models() -> None:
 
 
 @app.command()
-def show(name: Name) -> None:
-    """Everything that is known of one model, without loading it."""
-    spec = find(name)
-    path, pre = hub.local_file(spec), spec.preprocessing
-    resize = f"squashed to {pre.crop}" if pre.mode == "squash" else f"short side {pre.resize}, centre {pre.crop}"
-    facts = {
+def show(name: AnyName) -> None:
+    """Everything that is known of one model, without loading it; of a file or folder, what it says itself."""
+    registered = name.removeprefix("microsoft/") in MODELS
+    opened = not registered and (":" in name or "/" in name or Path(name).exists())
+    facts = _facts_of_file(name) if opened else _facts(find(name))
+    console.print_rows(("fact", "value"), [(key, str(value)) for key, value in facts.items()])
+
+
+def _facts(spec: ModelSpec) -> dict[str, object]:
+    return {
         "name": spec.name,
         "about": spec.about,
-        "file": path or f"not on this machine; get it with: xclip models pull {spec.name}",
+        "file": hub.local_file(spec) or f"not on this machine; get it with: xclip models pull {spec.name}",
         "size": f"{_megabytes(spec)} MB",
         "frames": spec.num_frames,
-        "preprocessing": f"{resize}, {pre.interpolation}, mean {pre.mean}, std {pre.std}",
+        "preprocessing": _described(spec.preprocessing),
         "accuracy": spec.accuracy or "-",
         "licence": spec.licence,
         "source": spec.source,
         "sha256": spec.sha256 or "-",
+        **{f"architecture.{key}": value for key, value in (spec.architecture or {}).items()},
     }
-    facts |= {f"architecture.{key}": value for key, value in (spec.architecture or {}).items()}
-    console.print_rows(("fact", "value"), [(key, str(value)) for key, value in facts.items()])
+
+
+def _facts_of_file(name: str) -> dict[str, object]:
+    """Of what has no entry in the registry; what may be wrong about it is a warning."""
+    from xclip_cli.checkpoint import open_checkpoint  # here, since it takes torch
+
+    checkpoint = open_checkpoint(name)
+    for line in checkpoint.warnings:
+        console.print_warning(line)
+    return {
+        "name": checkpoint.name,
+        "file": checkpoint.path,
+        "frames": checkpoint.num_frames,
+        "preprocessing": _described(checkpoint.preprocessing),
+        "labels": ", ".join(checkpoint.default_labels or ()) or "-",
+        "fingerprint": checkpoint.fingerprint,
+    }
+
+
+def _described(pre: Preprocessing) -> str:
+    resize = f"squashed to {pre.crop}" if pre.mode == "squash" else f"short side {pre.resize}, centre {pre.crop}"
+    filtered = f"{pre.interpolation} {'with' if pre.antialias else 'without'} antialiasing"
+    return f"{resize}, {filtered}, mean {pre.mean}, std {pre.std}"
 
 
 @app.command()

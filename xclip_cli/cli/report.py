@@ -24,8 +24,12 @@ def default_format(output: str | None) -> str:
     return "table" if output is None and console.stdout_is_terminal() else "csv"
 
 
-def announce(job: Batch) -> None:
-    """Says on stderr what is about to run."""
+def announce(job: Batch, quiet: bool, verbose: bool) -> None:
+    """Says on stderr what may be wrong about the model and, if `verbose`, what is about to run."""
+    for line in () if quiet else job.checkpoint.warnings:
+        console.print_warning(line)
+    if not verbose:
+        return
     settings, labels = job.settings, job.label_set
     console.err().print(
         f"{len(job.videos)} videos, {len(labels.labels)} labels of {labels.name}, model {settings.model} on "

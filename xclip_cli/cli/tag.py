@@ -57,8 +57,7 @@ def tag(
         batch.check_output(target, sources, overwrite)
     videos = batch.find_videos(sources, recursive)
     job = batch.Batch(videos, options.choose_labels(labels, labels_file, labelset, model), settings)
-    if verbose:
-        report.announce(job)
+    report.announce(job, quiet, verbose)
     with ExitStack() as stack:
         journal = stack.enter_context(Journal(target)) if target else None
         bar = target is not None or not console.stdout_is_terminal()  # results on the terminal are progress enough

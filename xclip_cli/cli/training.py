@@ -9,6 +9,7 @@ from pathlib import Path
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from xclip_cli.checkpoint import open_checkpoint
 from xclip_cli.cli import console
 from xclip_cli.finetune import ablation
 from xclip_cli.finetune.clips import Findings
@@ -20,6 +21,13 @@ from xclip_cli.outputs.markdown import percent
 from xclip_cli.settings import FinetuneSettings
 
 _FEW = 5
+
+
+def warn_of_model(name: str) -> None:
+    """Says what may be wrong about the model; of several processes the first does."""
+    if _is_first():
+        for line in open_checkpoint(name).warnings:
+            console.print_warning(line)
 
 
 def show_check(data: str, settings: FinetuneSettings) -> None:
@@ -39,7 +47,7 @@ def show_check(data: str, settings: FinetuneSettings) -> None:
 
 def show_run(data: str, output: Path, settings: FinetuneSettings, resume: bool, command: str) -> None:
     """Fine-tunes, with one line an epoch on stderr and the gain on stdout."""
-    first, asked = os.environ.get("RANK", "0") == "0", []
+    first, asked = _is_first(), []
     with _reading(hidden=not first) as told:
         for event in run(data, output, settings, resume, told, lambda: bool(asked), command):
             if isinstance(event, Ready):
@@ -58,6 +66,10 @@ def show_ablation(data: str, output: Path, settings: FinetuneSettings, command: 
             console.err().print(f"{row[0]}: {row[2]} % (untrained {row[1]})", markup=False, highlight=False)
             rows.append(row)
     console.print_rows(ablation.HEADS, rows)
+
+
+def _is_first() -> bool:
+    return os.environ.get("RANK", "0") == "0"
 
 
 @contextmanager

@@ -3,13 +3,12 @@
 from collections.abc import Sequence
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from xclip_cli.errors import UsageError
 from xclip_cli.model.block import parameter
 from xclip_cli.model.text import count_tokens, tokenize, trim
-from xclip_cli.model.xclip import VideoFeatures, Xclip
+from xclip_cli.model.xclip import VideoFeatures, Xclip, cosine
 
 from .lora import adapt, is_low_rank
 from .regimes import Regime, is_new
@@ -80,7 +79,7 @@ class Learner(nn.Module):
         """Logits (B, N)."""
         video, text = self.video(inputs, kept), self.text()
         if self.classifier is not None:
-            return self.model.logits(F.normalize(video.video, dim=-1) @ F.normalize(text, dim=-1).T)
+            return self.model.logits(cosine(video.video, text))
         return self.model.logits(self.model.similarity(video, text))
 
     def patches(self, generator: torch.Generator) -> Tensor | None:

@@ -1,12 +1,11 @@
-"""Any open_clip model as a video model that knows no time: the mean over frames of its image features."""
+"""Any open_clip model as a video model that knows no time: the mean over frames of its normalised image features."""
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from xclip_cli.errors import ModelError
 
 from .config import TextConfig, VisionConfig, XclipConfig
-from .xclip import VideoFeatures
+from .xclip import VideoFeatures, at_temperature, cosine, mean_of_frames
 
 _TEXT_PARTS = ("text", "text_decoder", "transformer", "token_embedding", "ln_final", "positional_embedding")
 _TEXT_PARTS += ("text_projection", "attn_mask")
@@ -15,8 +14,8 @@ _TEXT_PARTS += ("text_projection", "attn_mask")
 class FrozenClip(nn.Module):
     """The methods of Xclip over a model of open_clip; ``text=False`` drops the model's text tower.
 
-    Image features are averaged as they come, not normalised first, as Xclip without MIT does: for a native ViT both
-    give the same logits. The logit bias of SigLIP is added.
+    Each frame's features are normalised, then averaged, as is usual; Xclip without MIT does so too, and gives the same
+    logits for a native ViT. The logit bias of SigLIP is added.
     """
 
     def __init__(self, model: nn.Module, text: bool = True):
@@ -37,16 +36,16 @@ class FrozenClip(nn.Module):
     def encode_video(self, frames: Tensor) -> VideoFeatures:
         """Frames (B, T, 3, S, S), normalised as the model asks -> features; any T."""
         features = self.model.encode_image(frames.flatten(0, 1))
-        return VideoFeatures(features.unflatten(0, frames.shape[:2]).mean(dim=1))
+        return VideoFeatures(mean_of_frames(features.unflatten(0, frames.shape[:2])))
 
     def similarity(self, features: VideoFeatures, text: Tensor) -> Tensor:
-        """Cosine (B, N) of every video with every text (N, E)."""
-        return F.normalize(features.video, dim=-1) @ F.normalize(text, dim=-1).T
+        """Cosine (B, N), float32, of every video with every text (N, E)."""
+        return cosine(features.video, text)
 
     def logits(self, similarity: Tensor) -> Tensor:
         """The similarity at the model's temperature, plus its bias if it has one."""
         bias = getattr(self.model, "logit_bias", None)
-        return self.model.logit_scale.exp() * similarity + (0 if bias is None else bias)
+        return at_temperature(similarity, self.model.logit_scale) + (0 if bias is None else bias)
 
     def forward(self, frames: Tensor, tokens: Tensor) -> Tensor:
         """Frames (B, T, 3, S, S) and tokens (N, L) -> logits (B, N)."""

@@ -1,6 +1,7 @@
 """X-CLIP, wired (paper, figure 2): frames and label texts in, one logit for each pair out."""
 
 import math
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -26,6 +27,27 @@ class VideoFeatures(NamedTuple):
 
     video: Tensor
     patches: Tensor | None = None
+
+
+def cosine(video: Tensor, text: Tensor) -> Tensor:
+    """Cosines (B, N) of videos (B, E) with texts (N, E), or with texts of each video's own (B, N, E).
+
+    In float32 whatever precision the network runs in: half of it would tie the best of some hundred labels.
+    """
+    device = video.device.type
+    with torch.autocast(device, enabled=False) if torch.amp.is_autocast_available(device) else nullcontext():
+        video, text = (F.normalize(features.float(), dim=-1) for features in (video, text))
+        return video @ text.T if text.ndim == 2 else (text @ video.unsqueeze(-1)).squeeze(-1)
+
+
+def at_temperature(similarity: Tensor, logit_scale: Tensor) -> Tensor:
+    """Logits, float32, of cosines."""
+    return logit_scale.float().exp() * similarity.float()
+
+
+def mean_of_frames(features: Tensor) -> Tensor:
+    """Features of frames (B, T, E) -> of videos (B, E), float32: each frame's is normalised, then they are averaged."""
+    return F.normalize(features.float(), dim=-1).mean(dim=1)
 
 
 class Xclip(nn.Module):
@@ -61,21 +83,17 @@ class Xclip(nn.Module):
     def integrate(self, frame_features: Tensor, patches: Tensor) -> VideoFeatures:
         """What the frame encoder gives, (B, T, E) and (B, T, P, width) -> features."""
         return VideoFeatures(
-            video=frame_features.mean(dim=1) if self.mit is None else self.mit(frame_features),
+            video=mean_of_frames(frame_features) if self.mit is None else self.mit(frame_features),
             patches=None if self.prompts is None else self.prompts.project(patches),
         )
 
     def similarity(self, features: VideoFeatures, text: Tensor) -> Tensor:
-        """Cosine (B, N) of every video with every text (N, E), after video-specific prompting."""
-        video = F.normalize(features.video, dim=-1)
-        if self.prompts is None:
-            return video @ F.normalize(text, dim=-1).T
-        prompted = F.normalize(self.prompts(text, features.patches), dim=-1)
-        return (prompted @ video.unsqueeze(-1)).squeeze(-1)
+        """Cosine (B, N), float32, of every video with every text (N, E), after video-specific prompting."""
+        return cosine(features.video, text if self.prompts is None else self.prompts(text, features.patches))
 
     def logits(self, similarity: Tensor) -> Tensor:
         """What the softmax takes: the similarity at the learned temperature."""
-        return self.logit_scale.exp() * similarity
+        return at_temperature(similarity, self.logit_scale)
 
     def forward(self, frames: Tensor, tokens: Tensor) -> Tensor:
         """Frames (B, T, 3, S, S) and tokens (N, L) -> logits (B, N)."""
