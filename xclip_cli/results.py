@@ -45,7 +45,7 @@ class Segment:
 
 @dataclass(frozen=True)
 class VideoResult:
-    """One video's outcome: segments, or the one line that says why there are none."""
+    """One video's outcome: segments, or the one line that says why there are none. ``reader`` names what decoded it."""
 
     video: str
     model: str
@@ -53,6 +53,7 @@ class VideoResult:
     segments: tuple[Segment, ...] = ()
     error: str | None = None
     warnings: tuple[str, ...] = ()
+    reader: str = ""
 
     @property
     def status(self) -> str:

@@ -5,6 +5,7 @@
 Labels are encoded once, when they are set; each video then costs one pass of the video encoder.
 """
 
+import os
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from xclip_cli.errors import UsageError, VideoError
 from xclip_cli.labels import LabelSet, from_names
 from xclip_cli.model.xclip import VideoFeatures
 from xclip_cli.preprocess import crops, normalise
+from xclip_cli.registry import Resize
 from xclip_cli.results import UNKNOWN, Segment, Tag, VideoResult
 from xclip_cli.settings import TagSettings
 from xclip_cli.textcache import text_features
@@ -90,6 +92,8 @@ class Tagger:
         `progress` shows a tqdm bar.
         """
         self._require_labels()
+        if isinstance(paths, str | bytes | os.PathLike):
+            raise UsageError(f"tag_many takes several paths, not {paths!r}", "tag(path) takes one")
         paths = [str(path) for path in paths]
         results = self._run(paths)
         if not progress:
@@ -104,7 +108,7 @@ class Tagger:
         requests = ((path, (path, self.checkpoint.num_frames, settings.num_clips)) for path in paths)
         with DecodePool(settings.reader, workers, settings.decode_timeout_seconds) as pool:
             computing: deque[_Computing] = deque()
-            for decoded in decode_ahead(pool, requests, self.batch_size):
+            for decoded in decode_ahead(pool, requests, self.batch_size, self.resize):
                 clips = [(path, clip) for path, clip in decoded if isinstance(clip, Clip)]
                 yield from (self._result(path, error=e.message) for path, e in decoded if isinstance(e, VideoError))
                 if clips:
@@ -117,7 +121,7 @@ class Tagger:
     def _finish(self, batch: "_Computing") -> Iterator[VideoResult]:
         clips = [clip for _, clip in batch.clips]
         for (path, clip), segment in zip(batch.clips, self._segments(clips, batch.answers), strict=True):
-            yield self._result(path, segments=(segment,), warnings=clip.warnings)
+            yield self._result(path, segments=(segment,), warnings=clip.warnings, reader=clip.reader)
 
     def tag_clips(self, clips: Sequence[Clip], features: VideoFeatures | None = None) -> list[Segment]:
         """The tags of decoded videos, each with num_clips x num_frames frames, in one call of the model.
@@ -126,6 +130,11 @@ class Tagger:
         `similarity`. `features` are those of the clips, where they are known already.
         """
         return self._segments(clips, self._launch(clips, features))
+
+    @property
+    def resize(self) -> Resize:
+        """What size the model wants frames in: decoders that give them so send less, and the answers are the same."""
+        return self.checkpoint.preprocessing.resizing(self.settings.num_crops)
 
     def pixels(self, clips: Sequence[Clip]) -> torch.Tensor:
         """What the model looks at, uint8 (B, V, T, 3, S, S) on its device: V views of each video."""

@@ -93,7 +93,8 @@ def _measure(
         (s, (s.path, first.checkpoint.num_frames, tag.num_clips, s.start_seconds, s.end_seconds)) for s in waiting
     )
     with DecodePool(tag.reader, min(tag.workers, len(waiting)), tag.decode_timeout_seconds) as pool:
-        for decoded in decode_ahead(pool, requests, first.batch_size):
+        sizes = {row.tagger.resize for row in rows}  # where they differ, frames come as they are
+        for decoded in decode_ahead(pool, requests, first.batch_size, sizes.pop() if len(sizes) == 1 else None):
             for sample, outcome in decoded:
                 if isinstance(outcome, VideoError):
                     yield sample, {i: _result(rows[i], sample, error=outcome.message) for i in lacking[sample]}

@@ -201,7 +201,7 @@ def _throughput(network: Network, latency: Timing, device: torch.device, told: T
 
 def _parts(network: Tagging, settings: SpeedSettings, device: torch.device) -> dict[str, float]:
     """Milliseconds of what stands beside the encoder: decode, preprocess, and text and scoring by number of labels."""
-    frames, seconds = _decoded(settings, network.num_frames)
+    frames, seconds = _decoded(settings, network)
     spec, parts = network.preprocessing, {"decode": seconds}
 
     def prepare():
@@ -220,12 +220,16 @@ def _parts(network: Tagging, settings: SpeedSettings, device: torch.device) -> d
     return {name: 1000 * value for name, value in parts.items()}
 
 
-def _decoded(settings: SpeedSettings, num_frames: int) -> tuple[np.ndarray, float]:
-    """The frames of one clip, and the median of the seconds that a decoding process needs for it."""
+def _decoded(settings: SpeedSettings, network: Tagging) -> tuple[np.ndarray, float]:
+    """The frames of one clip, resized, and the median of the seconds that a decoding process needs for it."""
     with tempfile.TemporaryDirectory() as folder, DecodePool(settings.reader, workers=1) as pool:
         video = settings.video or _made_clip(Path(folder) / "clip.mp4")
-        frames = pool.submit(video, num_frames).result().frames  # the process starts with the first
-        timing = repeat(lambda: pool.submit(video, num_frames).result(), torch.device("cpu"))
+
+        def decode() -> np.ndarray:
+            return pool.submit(video, network.num_frames, resize=network.preprocessing.resizing()).result().frames
+
+        frames = decode()  # the process starts with the first
+        timing = repeat(decode, torch.device("cpu"))
     return frames, timing.median
 
 

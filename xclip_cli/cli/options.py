@@ -57,7 +57,7 @@ NumClips = Annotated[int, Option(help="Views in time, averaged.", rich_help_pane
 NumCrops = Annotated[int, Option(help="Views in space, 1 or 3, averaged.", rich_help_panel=_VIEWS)]
 BatchSize = Annotated[int, Option(help="Videos per model call on an accelerator.", rich_help_panel=_RUN)]
 Workers = Annotated[int, Option(help="Decoding processes.", rich_help_panel=_RUN)]
-Reader = Annotated[str, Option(help="opencv or decord.", rich_help_panel=_RUN)]
+Reader = Annotated[str, Option(help="auto, opencv, pyav or decord.", rich_help_panel=_RUN)]
 DecodeTimeout = Annotated[float, Option(help="Seconds after which a video is given up.", rich_help_panel=_RUN)]
 Strict = Annotated[bool, Option("--strict", help="Stop at the first video that fails.", rich_help_panel=_RUN)]
 Output = Annotated[

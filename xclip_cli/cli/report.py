@@ -78,7 +78,7 @@ def _tell(result: VideoResult, quiet: bool, verbose: bool) -> None:
         for warning in result.warnings:
             console.print_warning(f"{printable(result.video)}: {printable(warning)}")
         if verbose:
-            console.err().print(f"[dim]done: {escape(printable(result.video))}[/]")
+            console.err().print(f"[dim]done: {escape(printable(result.video))}, read by {result.reader}[/]")
 
 
 def summarise(job: Batch, target: Path | None, seconds: float, quiet: bool, verbose: bool) -> None:

@@ -44,5 +44,5 @@ Checkpointing = Annotated[bool, Option("--checkpointing", help="Less memory, a t
 Device = Annotated[str, Option(help="auto, cpu, cuda, cuda:N or mps.", rich_help_panel=_RUN)]
 Dtype = Annotated[str, Option(help="auto, float32, bfloat16 or float16.", rich_help_panel=_RUN)]
 Workers = Annotated[int, Option(help="Decoding processes.", rich_help_panel=_RUN)]
-Reader = Annotated[str, Option(help="opencv or decord.", rich_help_panel=_RUN)]
+Reader = Annotated[str, Option(help="auto, opencv, pyav or decord.", rich_help_panel=_RUN)]
 DecodeTimeout = Annotated[float, Option(help="Seconds after which a clip is given up.", rich_help_panel=_RUN)]

@@ -17,7 +17,7 @@ from torch import Tensor
 from xclip_cli.assets import cache_dir
 from xclip_cli.errors import OutputError, VideoError
 from xclip_cli.hub import content_sha256
-from xclip_cli.preprocess import augment, preprocess, shrink
+from xclip_cli.preprocess import augment, preprocess
 from xclip_cli.registry import Preprocessing
 from xclip_cli.samples import Sample
 from xclip_cli.video.types import Clip
@@ -26,7 +26,7 @@ from xclip_cli.video.worker import DecodePool
 CANDIDATES = 3  # frames of each part of a video that training chooses from; the middle one is what tagging looks at
 VIEWS = 4  # of each training clip, where features are kept
 CACHE_BYTES = 64 * 2**30
-_VERSION = 1
+_VERSION = 2
 
 Front = Callable[[Tensor], tuple[Tensor, ...]]  # (V, T, 3, S, S) -> the frozen front's output, V first
 
@@ -139,7 +139,7 @@ class ClipStore:
 
     def _submit(self, sample: Sample):
         span = (sample.start_seconds, sample.end_seconds)
-        return self.pool.submit(sample.path, self.num_frames, CANDIDATES, *span)
+        return self.pool.submit(sample.path, self.num_frames, CANDIDATES, *span, resize=self.spec.resizing())
 
     def _finish(self, sample: Sample, outcome: float | Future, varied: bool) -> tuple[Sample, float | VideoError]:
         if isinstance(outcome, float):
@@ -154,7 +154,7 @@ class ClipStore:
         return sample, seconds
 
     def _make(self, clip: Clip, sample: Sample, varied: bool) -> tuple[Tensor, ...]:
-        frames = shrink(clip.frames, self.spec)
+        frames = clip.frames
         if self.front is None:
             return (torch.from_numpy(frames)[None],)
         views = [self._plain(frames)]

@@ -6,6 +6,7 @@ from itertools import islice
 from typing import TypeVar
 
 from xclip_cli.errors import VideoError
+from xclip_cli.registry import Resize
 from xclip_cli.video.types import Clip
 from xclip_cli.video.worker import DecodePool
 
@@ -13,18 +14,18 @@ Key = TypeVar("Key")
 
 
 def decode_ahead(
-    pool: DecodePool, requests: Iterable[tuple[Key, tuple]], batch_size: int = 1
+    pool: DecodePool, requests: Iterable[tuple[Key, tuple]], batch_size: int = 1, resize: Resize | None = None
 ) -> Iterator[list[tuple[Key, Clip | VideoError]]]:
     """Decoded videos, or why they cannot be, up to ``batch_size`` at a time, in order of completion.
 
-    A request is a key, which comes back, and the arguments of ``DecodePool.submit``.
+    A request is a key, which comes back, and the arguments of ``DecodePool.submit``; ``resize`` is its too.
     """
     waiting = iter(requests)
     running: dict[Future, Key] = {}
     ready: list[tuple[Key, Clip | VideoError]] = []
     while True:
         for key, request in islice(waiting, pool.capacity + batch_size - 1 - len(running) - len(ready)):
-            running[pool.submit(*request)] = key
+            running[pool.submit(*request, resize=resize)] = key
         while running and len(ready) < batch_size:
             done, _ = wait(running, return_when=FIRST_COMPLETED)
             ready += [(running.pop(future), _outcome(future)) for future in done]

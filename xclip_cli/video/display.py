@@ -12,8 +12,9 @@ from xclip_cli.video.shrink import shrink
 
 MAX_FRAME_PIXELS = 100_000_000
 MAX_CLIP_BYTES = 4 * 2**30
-# Pixels of another shape than this are a mistake in the file, and players take them for squares.
-_MAX_PIXEL_ASPECT = 16
+# Pixels nearly square are a rounding of some encoder, of which stretching would only make a blur; pixels of an absurd
+# shape are a mistake in the file.
+_UNSEEN_STRETCH, _MAX_STRETCH = 1.01, 16
 
 
 class Orientation(NamedTuple):
@@ -59,7 +60,7 @@ class Display:
     pixel_aspect: Fraction | int = 1
 
     def __post_init__(self):
-        if not Fraction(1, _MAX_PIXEL_ASPECT) <= self.pixel_aspect <= _MAX_PIXEL_ASPECT:
+        if not _UNSEEN_STRETCH < max(self.pixel_aspect, 1 / self.pixel_aspect) < _MAX_STRETCH:
             object.__setattr__(self, "pixel_aspect", 1)
         self._check(self.width, self.height)
         self._check(*self.size)
