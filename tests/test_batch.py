@@ -25,6 +25,17 @@ def folder(tmp_path):
     return tmp_path
 
 
+SUFFIXES = """.m2t .m2v .mpe .3gp .3gpp .3g2 .f4v .rm .rmvb .divx .dv .ogm .qt .insv .lrv .mp4 .mkv .mov .avi .webm .gif
+.apng .ts .m2ts .mts .vob .mxf .wmv .asf .flv .ogv .mpg .mpeg .m4v"""
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES.split())
+def test_a_suffix_of_this_field_is_found_in_any_case(tmp_path, suffix):
+    for name in ("a", "B"):
+        (tmp_path / f"{name}{suffix.upper() if name == 'B' else suffix}").write_bytes(b"x")
+    assert len(batch.find_videos([str(tmp_path)])) == 2
+
+
 def names(videos, folder):
     return [os.path.relpath(video, folder) for video in videos]
 

@@ -13,7 +13,7 @@ from xclip_cli.journal import Journal, video_key
 from xclip_cli.labels import LabelSet
 from xclip_cli.results import VideoResult
 from xclip_cli.settings import TagSettings
-from xclip_cli.video.source import VIDEO_SUFFIXES, is_video_name
+from xclip_cli.video.source import is_video_name
 
 
 def find_videos(paths: Iterable[str], recursive: bool = False) -> list[str]:
@@ -43,7 +43,7 @@ def _in_folder(folder: str, recursive: bool) -> list[str]:
         videos += [os.path.join(parent, name) for name in sorted(files) if is_video_name(name)]
     if not videos:
         raise UsageError(
-            f"no videos in the folder {folder!r}: looked for {', '.join(VIDEO_SUFFIXES)}",
+            f"no videos in the folder {folder!r}: none of its files has the suffix of a video (.mp4, .mkv, .mov, ...)",
             "add --recursive to look into its folders, or name the files"
             if not recursive
             else "name the files themselves",
