@@ -101,6 +101,13 @@ def test_an_output_that_is_not_ours_or_inside_the_input_is_refused(tag, clips, t
     assert tag(clips, "-o", tmp_path / "no" / "o.csv").returncode == 1
 
 
+def test_a_name_cannot_command_the_terminal(tag, clips):
+    (clips / "\x1b]0;owned\x07.mp4").write_bytes(b"no video")
+    done = tag(clips)
+    assert done.returncode == 1 and b"failed: " in done.stderr
+    assert b"\x1b" not in done.stderr and b"\x07" not in done.stderr
+
+
 @pytest.mark.parametrize(
     ("option", "value"),
     [("--top-k", "0"), ("--threshold", "2"), ("--num-crops", "2"), ("--device", "gpu"), ("--reader", "vlc"),

@@ -34,6 +34,11 @@ def announce(job: Batch) -> None:
     )
 
 
+def one_line(text: str) -> str:
+    """Text with its control characters written out, so that a file's name cannot command the terminal."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in printable(text))
+
+
 def watch(
     job: Batch, results: Iterable[VideoResult], bar: bool, strict: bool, quiet: bool, verbose: bool
 ) -> Iterator[VideoResult]:
@@ -54,7 +59,7 @@ def watch(
                 _tell(result, quiet, verbose)
                 _advance(progress, job)
                 if strict and result.error is not None:
-                    raise VideoError(f"{printable(result.video)} failed and --strict was asked for", _GO_ON)
+                    raise VideoError(f"{one_line(result.video)} failed and --strict was asked for", _GO_ON)
                 yield result
         except KeyboardInterrupt:
             raise Interrupted(f"stopped after {job.finished} of {len(job.videos)} videos", _GO_ON) from None
@@ -69,12 +74,12 @@ def _advance(progress: Progress, job: Batch) -> None:
 
 def _tell(result: VideoResult, quiet: bool, verbose: bool) -> None:
     if result.error is not None:
-        console.err().print(f"[red]failed:[/] {escape(printable(result.video))}: {escape(printable(result.error))}")
+        console.err().print(f"[red]failed:[/] {escape(one_line(result.video))}: {escape(one_line(result.error))}")
     elif not quiet:
         for warning in result.warnings:
-            console.print_warning(f"{printable(result.video)}: {printable(warning)}")
+            console.print_warning(f"{one_line(result.video)}: {one_line(warning)}")
         if verbose:
-            console.err().print(f"[dim]done: {escape(printable(result.video))}[/]")
+            console.err().print(f"[dim]done: {escape(one_line(result.video))}[/]")
 
 
 def summarise(job: Batch, target: Path | None, seconds: float, quiet: bool, verbose: bool) -> None:
@@ -107,7 +112,7 @@ def print_results(format_name: str, results: Iterable[VideoResult]) -> None:
 
 def _print_table(result: VideoResult) -> None:
     for segment in result.segments:
-        name = escape(printable(result.video))
+        name = escape(one_line(result.video))
         console.out().print(f"[bold]{name}[/]  [dim]{segment.end_seconds - segment.start_seconds:.1f} s[/]")
         console.out().print(_table(segment))
 
