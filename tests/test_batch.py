@@ -1,11 +1,16 @@
 import os
+import re
+from pathlib import Path
 
 import pytest
 
 from xclip_cli import batch, outputs
 from xclip_cli.errors import OutputError, UsageError
 from xclip_cli.journal import Journal
+from xclip_cli.labels import from_names
 from xclip_cli.results import VideoResult
+from xclip_cli.settings import TagSettings
+from xclip_cli.video.source import VIDEO_SUFFIXES
 
 
 @pytest.fixture
@@ -30,20 +35,21 @@ def names(videos, folder):
 
 
 def test_a_folder_gives_its_videos_in_order(folder):
-    assert names(batch.find_videos([str(folder)]), folder) == ["a.mp4", "b.MP4", "new\nline.webm", "with space.mov"]
-    deep = names(batch.find_videos([str(folder)], recursive=True), folder)
-    assert deep[-2:] == ["sub/c.avi", "x.mp4/d.mkv"]
+    flat = ["a.mp4", "b.MP4", "new\nline.webm", "with space.mov"]
+    assert names(batch.find_videos([str(folder)]).videos, folder) == flat
+    deep = names(batch.find_videos([str(folder)], recursive=True).videos, folder)
+    assert deep == [*flat, "sub/c.avi", "x.mp4/d.mkv"]
 
 
 def test_files_are_taken_as_named_and_once(folder):
     wanted = [str(folder / "notes.txt"), str(folder / "missing.mp4")]
-    assert batch.find_videos([*wanted, *wanted]) == wanted
+    assert batch.find_videos([*wanted, *wanted]).videos == wanted
 
 
 def test_patterns_match_and_a_real_name_with_brackets_wins(folder):
-    assert names(batch.find_videos([str(folder / "*.mp4")]), folder) == ["a.mp4"]
+    assert names(batch.find_videos([str(folder / "*.mp4")]).videos, folder) == ["a.mp4"]
     (folder / "[x].mp4").write_bytes(b"x")
-    assert names(batch.find_videos([str(folder / "[x].mp4")]), folder) == ["[x].mp4"]
+    assert names(batch.find_videos([str(folder / "[x].mp4")]).videos, folder) == ["[x].mp4"]
 
 
 @pytest.mark.parametrize("path", ["sub/empty", "*.nothing"])
@@ -56,13 +62,204 @@ def test_nothing_found_is_an_error(folder, path):
 def test_symlink_loops_end(folder):
     (folder / "loop").symlink_to(folder)
     (folder / "self.mp4").symlink_to(folder / "self.mp4")
-    assert "self.mp4" in names(batch.find_videos([str(folder)], recursive=True), folder)
+    assert "self.mp4" in names(batch.find_videos([str(folder)], recursive=True).videos, folder)
 
 
-@pytest.mark.parametrize("output", ["o.csv", "sub/o.csv", "a.mp4"])
-def test_an_output_inside_the_input_is_refused(folder, output):
-    with pytest.raises(UsageError, match="inside the input"):
-        batch.check_output(folder / output, [str(folder)], overwrite=True)
+def fill(folder, *files):
+    for name in files:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(b"x")
+    return folder
+
+
+def find(folder, *paths, recursive=True, **more):
+    found = batch.find_videos([str(folder / path) for path in paths or ("",)], recursive, **more)
+    return names(found.videos, folder), dict(found.skipped)
+
+
+SUFFIXES = """.m2t .m2v .mpe .3gp .3gpp .3g2 .f4v .rm .rmvb .divx .dv .ogm .qt .insv .lrv .mp4 .mkv .mov .avi .webm .gif
+.apng .ts .m2ts .mts .vob .mxf .wmv .asf .flv .ogv .mpg .mpeg .m4v"""
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES.split())
+def test_a_suffix_of_this_field_is_found_in_any_case(tmp_path, suffix):
+    fill(tmp_path, f"a{suffix}", f"b{suffix.upper()}")
+    assert find(tmp_path) == ([f"a{suffix}", f"b{suffix.upper()}"], {})
+
+
+def test_the_readme_names_every_suffix():
+    readme = (Path(__file__).resolve().parents[1] / "README.md").read_text(encoding="utf-8")
+    [suffixes] = re.findall(r"^- \*\*Folders\*\*[^`]*`--recursive`[^`]*`([^`]*)`", readme, re.M)
+    assert suffixes.split() == sorted(VIDEO_SUFFIXES)
+
+
+def test_what_is_left_out_of_a_folder_is_counted_by_reason(tmp_path):
+    fill(tmp_path, "a.mp4", "a.TXT", "sub/b.txt", "photo.webp", "LICENSE", "x.\x1b[31mred", "x.a long sentence")
+    fill(tmp_path, ".DS_Store", ".a.mp4", "Thumbs.db", "sub/desktop.ini", ".hidden/b.mp4")
+    (tmp_path / "link.mp4").symlink_to("a.mp4")
+    counts = {".txt": 2, ".webp": 1, "no suffix": 1, "other suffix": 2, "link": 1}
+    assert find(tmp_path) == (["a.mp4"], counts)
+    heard = []
+    batch.find_videos([str(tmp_path)], on_skip=lambda path, reason: heard.append((os.path.basename(path), reason)))
+    assert ("a.TXT", ".txt") in heard and ("link.mp4", "link") in heard and len(heard) == 6
+
+
+def test_pictures_are_taken_where_they_are_named(tmp_path):
+    fill(tmp_path, "a.webp", "b.avif")
+    assert find(tmp_path, "a.webp", "*.avif") == (["a.webp", "b.avif"], {})
+
+
+def test_linked_folders_are_followed_and_nothing_is_found_twice(tmp_path):
+    fill(tmp_path, "in/z/a.mp4", "in/store/f.bin", "out/b.mp4", "out/deep/c.mp4")
+    (tmp_path / "in/a-link").symlink_to("z")  # before z in the alphabet: what really lies there is named first
+    (tmp_path / "in/out").symlink_to("../out")
+    (tmp_path / "out/back").symlink_to("../in")
+    (tmp_path / "in/one.mp4").symlink_to("store/f.bin")
+    (tmp_path / "in/two.mp4").symlink_to("store/f.bin")
+    (tmp_path / "in/same.mp4").symlink_to("z/a.mp4")
+    every = ["in/one.mp4", "in/z/a.mp4", "in/out/b.mp4", "in/out/deep/c.mp4"]
+    assert find(tmp_path, "in") == (every, {".bin": 1, "link": 4})
+    assert find(tmp_path, "in", "out", "in/z", "out/back")[0] == every
+    assert set(find(tmp_path, "in/**/*.mp4")[0]) == set(every)
+    assert find(tmp_path, "in", recursive=False)[0] == ["in/one.mp4", "in/same.mp4"]
+    assert find(tmp_path, "out/back", recursive=False)[0] == ["out/back/one.mp4", "out/back/same.mp4"]
+
+
+def test_many_loops_cost_no_time(tmp_path):
+    fill(tmp_path, "a.mp4")
+    for index in range(12):
+        (tmp_path / f"loop{index}").symlink_to(tmp_path)
+    assert find(tmp_path) == find(tmp_path, "**/*.mp4") == (["a.mp4"], {"link": 12})
+
+
+def test_a_file_is_found_once_however_it_is_named(folder):
+    fill(folder, "sub/c.avi")
+    (folder / "door").symlink_to("sub")
+    assert find(folder, "sub/c.avi", "sub", "door/c.avi", "sub/../sub/*.avi") == (["sub/c.avi"], {})
+    assert find(folder, "sub", "sub/c.avi", "sub/gone.avi") == (["sub/c.avi", "sub/gone.avi"], {})
+    os.link(folder / "sub/c.avi", folder / "sub/d.avi")
+    assert find(folder, "sub")[0] == ["sub/c.avi", "sub/d.avi"]  # two names, none of them the other's link
+
+
+def test_a_folder_that_cannot_be_listed_is_named_and_the_rest_is_found(folder, monkeypatch):
+    fill(folder, "lost+found/x.mp4")
+    scandir = os.scandir
+
+    def guarded(path):
+        if os.path.basename(path) == "lost+found":
+            raise PermissionError(13, "Permission denied", path)
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", guarded)
+    lost = str(folder / "lost+found")
+    for paths in ((folder,), (folder / "**/*.mp4",), (folder / "lost+found",), (folder / "lost+found/*.mp4",)):
+        found = batch.find_videos(map(str, paths), recursive=True)
+        assert lost in found.videos
+        assert found.unreadable == {lost: "the folder 'lost+found' cannot be listed: Permission denied"}
+    assert len(batch.find_videos([str(folder)], recursive=True).videos) == 7
+    assert batch.find_videos([lost, lost + "/x.mp4"]).videos == [lost, lost + "/x.mp4"]
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="nothing is forbidden to root")
+def test_a_forbidden_folder_is_named(folder):
+    (folder / "sub").chmod(0)
+    found = batch.find_videos([str(folder)], recursive=True)
+    (folder / "sub").chmod(0o700)
+    assert list(found.unreadable) == [str(folder / "sub")] and "x.mp4/d.mkv" in names(found.videos, folder)
+
+
+def test_an_unreadable_folder_is_a_result_without_the_engine_and_in_its_place():
+    def engine(videos, label_set, settings):
+        assert videos == ["a", "c"]
+        yield from (VideoResult(video, "m", "l") for video in reversed(videos))
+
+    labels = from_names(["running"])
+    job = batch.Batch(["a", "b", "c"], labels, TagSettings(), engine, unreadable={"b": "cannot be listed"})
+    assert len(list(job.run())) == 3 and job.failed == 1
+    assert [(result.video, result.error) for result in job.results] == [
+        ("a", None),
+        ("b", "cannot be listed"),
+        ("c", None),
+    ]
+    assert job.results[1].model == "mini" and job.results[1].labelset == labels.name
+
+
+def test_a_part_of_a_path_that_exists_is_no_pattern(tmp_path):
+    fill(tmp_path, "Show [1080p]/e1.mp4", "Show [1080p]/e2.mp4", "Show 1/e3.mp4", "x/[y]/a.mp4", "x/y/b.mp4")
+    assert find(tmp_path, "Show [1080p]/*.mp4")[0] == ["Show [1080p]/e1.mp4", "Show [1080p]/e2.mp4"]
+    assert find(tmp_path, "Show [1080p]/e[13].mp4")[0] == ["Show [1080p]/e1.mp4"]
+    assert find(tmp_path, "*/[y]/*.mp4")[0] == ["x/[y]/a.mp4"]
+    assert find(tmp_path, "Show [1-3]/*.mp4")[0] == ["Show 1/e3.mp4"]
+    assert find(tmp_path, "Show [1080p]/gone.mp4")[0] == ["Show [1080p]/gone.mp4"]  # a missing file: an error row
+    assert find(tmp_path, "Show [1080p]")[0] == ["Show [1080p]/e1.mp4", "Show [1080p]/e2.mp4"]
+
+
+def test_the_bracketed_folder_of_a_report_is_found(shared):
+    folder = shared / "cases" / "folders" / "brackets"
+    if not folder.is_dir():
+        pytest.skip("no such cases on this machine")
+    assert find(folder, "Show [1080p]/*.mp4")[0] == ["Show [1080p]/e1.mp4"]
+
+
+def test_patterns_are_those_of_a_shell(folder):
+    fill(folder, "sub/deep/e.mp4", "sub/.hidden/f.mp4", "sub/.g.mp4")
+    assert find(folder, "**/*.mp4")[0] == ["a.mp4", "sub/deep/e.mp4"]
+    assert find(folder, "sub/**")[0] == ["sub/c.avi", "sub/deep/e.mp4"]
+    assert find(folder, "sub/.*")[0] == ["sub/.g.mp4"]
+    assert find(folder, "?.mp4", "[!b].mp4", "*.txt")[0] == ["a.mp4", "notes.txt"]
+
+
+def test_names_from_a_list_are_no_patterns_and_never_end_the_run(folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    os.mkdir("empty")
+    listed = ["[a].mp4", "*.mp4", "sub", "empty", "a.mp4"]
+    found = batch.find_videos([], listed=listed)
+    assert found.videos == ["[a].mp4", "*.mp4", "sub/c.avi", "empty", "a.mp4"]
+    assert list(found.unreadable) == ["empty"]
+    assert batch.find_videos([], listed=[]).videos == []
+
+
+def test_a_folder_without_videos_says_what_to_do(tmp_path):
+    fill(tmp_path, "sub/a.mp4")
+    with pytest.raises(UsageError, match="no videos in the folder") as caught:
+        batch.find_videos([str(tmp_path)])
+    assert "--recursive" in caught.value.hint
+
+
+def test_the_files_of_an_earlier_run_are_not_found(folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    fill(folder, "tags.csv", "tags.csv.journal", ".tags.csv.7.part")
+    for path in (".", "[!n]*", str(folder)):
+        found = batch.find_videos([path], output=Path("tags.csv"))
+        assert not [video for video in found.videos if "tags" in video] and set(found.skipped) <= {".txt"}
+    os.remove("tags.csv.journal")
+    assert "tags.csv" in batch.find_videos(["*"], output=Path("tags.csv")).videos  # for all we know, an input
+
+
+@pytest.mark.parametrize("output", ["o.csv", "sub/o.csv", "notes.txt"])
+def test_an_output_may_lie_beside_the_videos(folder, output):
+    batch.check_output(folder / output, batch.find_videos([str(folder)]).videos, overwrite=True)
+
+
+@pytest.mark.parametrize("output", ["a.mp4", "sub/../a.mp4", "symbolic.csv", "hard.csv", "door/c.avi", "gone.mp4"])
+@pytest.mark.parametrize("journal", [False, True])
+def test_an_output_that_is_one_of_the_videos_is_refused(folder, output, journal):
+    (folder / "symbolic.csv").symlink_to("a.mp4")
+    (folder / "door").symlink_to("sub")
+    os.link(folder / "a.mp4", folder / "hard.csv")
+    target = folder / output
+    if journal:
+        Journal(target).path.write_bytes(b"")
+    paths = [str(folder / "*.mp4"), str(folder / "sub"), str(folder / "gone.mp4")]
+    videos = batch.find_videos(paths, output=target).videos
+    with pytest.raises(UsageError, match="would replace the input"):
+        batch.check_output(target, videos, overwrite=True)
+
+
+def test_a_journal_may_not_be_one_of_the_videos(folder):
+    fill(folder, "o.csv.journal")
+    with pytest.raises(UsageError, match="would replace the input"):
+        batch.check_output(folder / "o.csv", [str(folder / "o.csv.journal")], overwrite=True)
 
 
 def test_a_foreign_output_is_replaced_only_when_asked(tmp_path):

@@ -1,9 +1,7 @@
 """Many videos to one output: folder -> jobs, minus journal -> engine -> results as they finish -> output."""
 
-import contextlib
-import glob
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 
@@ -14,82 +12,98 @@ from xclip_cli.journal import Journal, video_key
 from xclip_cli.labels import LabelSet
 from xclip_cli.results import VideoResult
 from xclip_cli.settings import TagSettings
-from xclip_cli.video.source import VIDEO_SUFFIXES, is_video_name
+from xclip_cli.video.finding import Finder, Found, identity, is_pattern
+from xclip_cli.video.source import is_video_name
 
 
-def find_videos(paths: Iterable[str], recursive: bool = False) -> list[str]:
-    """The videos that files, folders and glob patterns name, each once, in a fixed order.
+def find_videos(
+    paths: Iterable[str],
+    recursive: bool = False,
+    listed: Iterable[str] = (),
+    output: Path | None = None,
+    on_skip: Callable[[str, str], None] | None = None,
+) -> Found:
+    """The videos that files, folders and glob patterns name, each once, in a fixed order; what was left out is counted.
 
     A file named by itself is taken whatever its suffix, even if it is missing (it becomes an error row); in a folder
-    those with a video suffix count, hidden ones do not. Raises UsageError where a folder or a pattern holds no video.
+    those with a video suffix count, hidden ones do not. `listed` names are never patterns. The files of an earlier run
+    to `output` are not found by a search. `on_skip(path, reason)` hears of every file that is left out.
+    Raises UsageError where a folder or a pattern in `paths` holds no video.
     """
-    found: dict[str, None] = {}
+    finder = Finder(recursive, _own_files(output), on_skip)
     for path in paths:
         if os.path.isdir(path):
-            found.update(dict.fromkeys(_in_folder(path, recursive)))
-        elif not os.path.lexists(path) and glob.has_magic(path):
-            found.update(dict.fromkeys(_in_pattern(path, recursive)))
-        else:
-            found[path] = None
-    return list(found)
+            if not finder.folder(path):
+                raise _no_videos(path, recursive)
+        elif not is_pattern(path):
+            finder.file(path)
+        elif not finder.pattern(path):
+            raise UsageError(
+                f"no file matches the pattern {path!r}",
+                "check it; a folder is searched where it is named without * ? [",
+            )
+    for path in listed:
+        if not os.path.isdir(path):
+            finder.file(path)
+        elif not finder.folder(path):
+            finder.give_up(path, _no_videos(path, recursive).message)
+    return finder.found()
 
 
-def _in_folder(folder: str, recursive: bool) -> list[str]:
-    def unreadable(error: OSError):
-        raise UsageError(f"cannot list the folder {error.filename!r}: {error.strerror}", "check its permissions")
-
-    videos = []
-    for parent, folders, files in os.walk(folder, onerror=unreadable):
-        folders[:] = sorted(name for name in folders if recursive and not name.startswith("."))
-        videos += [os.path.join(parent, name) for name in sorted(files) if is_video_name(name)]
-    if not videos:
-        raise UsageError(
-            f"no videos in the folder {folder!r}: looked for {', '.join(VIDEO_SUFFIXES)}",
-            "add --recursive to look into its folders, or name the files"
-            if not recursive
-            else "name the files themselves",
-        )
-    return videos
+def _no_videos(folder: str, recursive: bool) -> UsageError:
+    return UsageError(
+        f"no videos in the folder {folder!r}: none of its files has the suffix of a video (.mp4, .mkv, .mov, ...)",
+        "name the files themselves" if recursive else "add --recursive to look into its folders, or name the files",
+    )
 
 
-def _in_pattern(pattern: str, recursive: bool) -> list[str]:
-    videos = [path for path in sorted(glob.glob(pattern, recursive=True)) if os.path.isfile(path)]
-    if not videos:
-        raise UsageError(f"no file matches the pattern {pattern!r}", "quote a name that holds * ? or [ as it stands")
-    return videos
+def _own_files(output: Path | None) -> tuple[str, ...]:
+    """The output and its journal, where an earlier run made them; a file that may be a video is nobody's output."""
+    if output is None or is_video_name(output.name) or not os.path.exists(journal := Journal(output).path):
+        return ()
+    return str(output), str(journal)
 
 
-def check_output(output: Path, sources: Iterable[str], overwrite: bool) -> None:
-    """Raises UsageError where `output` would touch an input, or would replace a file that no journal calls ours."""
-    target = output.resolve()
-    if output.is_dir():
+def check_output(output: Path, videos: Iterable[str], overwrite: bool) -> None:
+    """Raises UsageError where `output` is one of the videos, or would replace a file that no journal calls ours."""
+    if os.path.isdir(output):
         raise UsageError(f"the output {str(output)!r} is a folder: it must be a file", "add a file name, e.g. tags.csv")
-    if output.exists() and not overwrite and not Journal(output).path.exists():
+    journal = Journal(output).path
+    names = {os.path.abspath(path) for path in (output, journal)}
+    files = {identity(path) for path in (output, journal) if os.path.exists(path)}
+    for video in videos:
+        if os.path.abspath(video) in names or (files and identity(video) in files):
+            raise UsageError(
+                f"the output {str(output)!r} would replace the input {video!r}: it must be another file",
+                "choose another -o, e.g. tags.csv",
+            )
+    if os.path.exists(output) and not overwrite and not os.path.exists(journal):
         raise UsageError(
             f"the output {str(output)!r} exists and was not made by a run here", "add --overwrite to replace it"
         )
-    for source in map(Path, sources):
-        with contextlib.suppress(OSError, RuntimeError):  # a symlink loop resolves to nothing that can be overwritten
-            resolved = source.resolve()
-            if target == resolved or (resolved.is_dir() and target.is_relative_to(resolved)):
-                raise UsageError(
-                    f"the output {str(output)!r} lies inside the input {str(source)!r}: it must be elsewhere",
-                    "choose another -o, e.g. one folder up",
-                )
 
 
 class Batch:
     """A resumable run over videos: iterate over `run()`, then `write()` the output.
 
     With an output, a journal beside it records every finished video; a later run with the same model, labels and
-    settings tags only what is missing, failed or changed. Raises OutputError and UsageError before anything is tagged.
+    settings tags only what is missing, failed or changed. Those of the videos that `unreadable` gives a reason for fail
+    unopened. Raises OutputError and UsageError before anything is tagged.
     """
 
-    def __init__(self, videos: Sequence[str], label_set: LabelSet, settings: TagSettings, engine: Callable = local.run):
+    def __init__(
+        self,
+        videos: Sequence[str],
+        label_set: LabelSet,
+        settings: TagSettings,
+        engine: Callable = local.run,
+        unreadable: Mapping[str, str] | None = None,
+    ):
         self.videos = videos
         self.label_set = label_set
         self.settings = settings
         self._engine = engine
+        self._unreadable = unreadable or {}
         self.resumed = 0
         self.failed = 0
         self._results: dict[str, VideoResult] = {}
@@ -114,13 +128,22 @@ class Batch:
             self._results = {video: known[key] for video, key in keys.items() if key in known}
             self.resumed = len(self._results)
         remaining = [video for video in self.videos if video not in self._results]
-        if remaining:
-            for result in self._engine(remaining, self.label_set, self.settings):
-                if journal is not None:
-                    journal.append(keys[result.video], result)
-                self._results[result.video] = result
-                self.failed += result.error is not None
-                yield result
+        for result in self._outcomes(remaining):
+            if journal is not None:
+                journal.append(keys[result.video], result)
+            self._results[result.video] = result
+            self.failed += result.error is not None
+            yield result
+
+    def _outcomes(self, videos: Sequence[str]) -> Iterator[VideoResult]:
+        """The unreadable first, then what the engine gives."""
+        if self._unreadable:
+            model = self.checkpoint.name
+            for video, reason in self._unreadable.items():
+                yield VideoResult(video, model, self.label_set.name, error=reason)
+            videos = [video for video in videos if video not in self._unreadable]
+        if videos:
+            yield from self._engine(videos, self.label_set, self.settings)
 
     @cached_property
     def checkpoint(self):

@@ -33,8 +33,10 @@ def test_speed_prints_both_tables_and_says_what_ran(toy_model, tmp_path):
 
 def test_decode_has_a_row_for_every_file_and_reader(data):
     (data / "a dog" / "bad.mp4").write_bytes(b"no video")
+    (data / "a dog" / "notes.txt").write_bytes(b"no video")
     done = xclip("decode", data, "--recursive")
     assert done.returncode == 1 and "Traceback" not in done.stderr
+    assert "1 file skipped: 1 x .txt" in done.stderr
     rows = [line.split("\t") for line in done.stdout.splitlines()[1:]]
     assert {row[0].rpartition("/")[2] for row in rows} == {"a clip.mp4", "bad.mp4"}
     assert all((row[-1] == "-") == ("a clip" in row[0]) for row in rows)

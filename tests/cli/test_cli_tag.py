@@ -52,6 +52,7 @@ def test_formats_follow_the_suffix(tag, clips, tmp_path):
     assert tag(clips, "-o", tmp_path / "o.jsonl").returncode == 0
     assert len((tmp_path / "o.jsonl").read_text().splitlines()) == 3
     assert tag(clips, "-o", tmp_path / "o.xls").returncode == 2
+    assert tag(clips, "-o", tmp_path / "o.csv", "--format", "table").returncode == 2
 
 
 def test_a_bad_video_is_a_row_and_the_rest_goes_on(tag, clips, tmp_path):
@@ -91,14 +92,73 @@ def test_a_finished_run_is_not_repeated_and_a_change_is_noticed(tag, clips, tmp_
     assert output.read_bytes() == before
 
 
-def test_an_output_that_is_not_ours_or_inside_the_input_is_refused(tag, clips, tmp_path):
+def test_an_output_that_is_not_ours_or_one_of_the_videos_is_refused(tag, clips, tmp_path):
     (tmp_path / "mine.csv").write_text("mine")
     done = tag(clips, "-o", tmp_path / "mine.csv")
     assert done.returncode == 2 and b"--overwrite" in done.stderr
     assert (tmp_path / "mine.csv").read_text() == "mine"
-    assert tag(clips, "-o", clips / "o.csv").returncode == 2
+    video = (clips / "a.mp4").read_bytes()
+    for path in (clips / "*.mp4", clips, "-"):
+        done = tag(path, "-o", clips / "a.mp4", "--format", "csv", "--overwrite", stdin=os.fsencode(clips / "a.mp4"))
+        assert done.returncode == 2 and b"would replace the input" in done.stderr and b"Traceback" not in done.stderr
+    assert (clips / "a.mp4").read_bytes() == video
     assert sorted(os.listdir(clips)) == ["=d.mp4", "a.mp4", "b c.mp4"]
     assert tag(clips, "-o", tmp_path / "no" / "o.csv").returncode == 1
+
+
+def test_an_output_among_the_videos_is_no_input(tag, clips):
+    for paths in (["."], ["."], ["*"]):
+        done = tag(*paths, "-o", "tags.csv", cwd=clips)
+        assert done.returncode == 0 and b"3 tagged" in done.stderr and b"skipped" not in done.stderr
+        assert len(table((clips / "tags.csv").read_bytes())) == 9
+    assert sorted(os.listdir(clips)) == ["=d.mp4", "a.mp4", "b c.mp4", "tags.csv", "tags.csv.journal"]
+
+
+def test_what_is_left_out_is_said_once(tag, clips):
+    for name in ("a.xyz", "\x1b[31mb.xyz", ".DS_Store"):
+        (clips / name).write_bytes(b"x")
+    (clips / "link.mp4").symlink_to("a.mp4")
+    done = tag(clips)
+    assert done.returncode == 0 and done.stderr.decode().splitlines() == ["3 files skipped: 2 x .xyz, 1 link"]
+    assert len(table(done.stdout)) == 9
+    told = tag(clips, "-v").stderr.decode()
+    assert "skipped (.xyz): " in told and "skipped (link): " in told and "\x1b" not in told and r"\x1b[31mb.xyz" in told
+    assert told.count("files skipped") == 1
+    assert tag(clips, "--quiet").stderr == b""
+
+
+def test_a_name_cannot_command_the_terminal(tag, clips):
+    (clips / "\x1b]0;owned\x07.mp4").write_bytes(b"no video")
+    done = tag(clips)
+    assert done.returncode == 1 and b"failed: " in done.stderr
+    assert b"\x1b" not in done.stderr and b"\x07" not in done.stderr
+
+
+def test_a_missing_name_with_brackets_in_a_list_is_a_row(tag, clips):
+    done = tag("-", stdin=b"[x].mp4\na.mp4\n*.mp4\n", cwd=clips)
+    assert done.returncode == 1
+    rows = table(done.stdout)
+    assert [row["video"] for row in rows] == ["[x].mp4", *["a.mp4"] * 3, "*.mp4"]
+    assert [row["status"] for row in rows] == ["error", *["ok"] * 3, "error"]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs a path that is too long")
+def test_a_folder_that_cannot_be_listed_is_a_row(tag, clips):
+    inner = os.open(clips, os.O_RDONLY)
+    for _ in range(30):  # no path leads to the innermost folders, which no rights of root's change
+        os.mkdir("n" * 200, dir_fd=inner)
+        outer, inner = inner, os.open("n" * 200, os.O_RDONLY, dir_fd=inner)
+        os.close(outer)
+    os.close(inner)
+    output = clips / "o.csv"
+    for before in (0, 3):
+        done = tag(clips, "--recursive", "-o", output)
+        assert done.returncode == 1 and b"Traceback" not in done.stderr
+        assert f"3 tagged ({before} before), 1 failed".encode() in done.stderr
+        *tagged, failed = table(output.read_bytes())
+        assert len(tagged) == 9 and failed["status"] == "error" and "cannot be listed" in failed["error"]
+        assert failed["model"] == "toy" and failed["labelset"] == tagged[0]["labelset"]
+    assert tag(clips, "--recursive", "--strict").returncode == 1
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from xclip_cli.batch import find_videos
 from xclip_cli.cli import console, options
+from xclip_cli.cli.report import count_skipped
 from xclip_cli.errors import Interrupted
 from xclip_cli.labels import LabelSet
 from xclip_cli.outputs.base import printable
@@ -59,7 +60,12 @@ def show_decoding(paths: Sequence[str], recursive: bool, threads: int, timeout_s
     """A row for each file and reader; gives the exit code: 1 where a file failed."""
     from xclip_cli.benchmark import decoding
 
-    videos = find_videos(options.read_paths(list(paths)), recursive)
+    named, listed = options.read_paths(list(paths))
+    found = find_videos(named, recursive, listed)
+    count_skipped(found.skipped, quiet=False)
+    for reason in found.unreadable.values():
+        console.print_warning(reason)
+    videos = [path for path in found.videos if path not in found.unreadable]
     rows = []
     with console.err().status("decoding") as status:
         for row in decoding.run(videos, threads, timeout_seconds):
@@ -74,7 +80,7 @@ def show_decoding(paths: Sequence[str], recursive: bool, threads: int, timeout_s
         for i, row in enumerate(rows)
     ]  # fmt: skip
     console.print_rows(_DECODE_HEADS, cells)
-    return 1 if any(row.error for row in rows) else 0
+    return 1 if found.unreadable or any(row.error for row in rows) else 0
 
 
 def show_accuracy(

@@ -69,21 +69,22 @@ OutputFormat = Annotated[
 Overwrite = Annotated[bool, Option("--overwrite", help="Start over and replace the output.", rich_help_panel=_OUT)]
 Quiet = Annotated[bool, Option("--quiet", "-q", help="Errors only.", rich_help_panel=_OUT)]
 Verbose = Annotated[
-    bool, Option("--verbose", "-v", help="Also say what runs and how long it took.", rich_help_panel=_OUT)
+    bool,
+    Option("--verbose", "-v", help="Also say what runs, what is skipped and how long it took.", rich_help_panel=_OUT),
 ]
 
 
-def read_paths(paths: list[str]) -> list[str]:
-    """The paths with `-` replaced by the names on standard input: one a line, or separated by NUL bytes."""
-    read: list[str] = []
-    for path in paths:
-        if path == "-":
-            data = sys.stdin.buffer.read()
-            names = data.split(b"\0") if b"\0" in data else data.splitlines()
-            read += [os.fsdecode(name) for name in names if name]
-        else:
-            read.append(path)
-    return read
+def read_paths(paths: list[str]) -> tuple[list[str], list[str]]:
+    """The paths without `-`, and the names that stand on standard input for it: one a line, or separated by NUL bytes.
+
+    The former may be patterns, the latter are names as they are.
+    """
+    named = [path for path in paths if path != "-"]
+    if len(named) == len(paths):
+        return named, []
+    data = sys.stdin.buffer.read()
+    names = data.split(b"\0") if b"\0" in data else data.splitlines()
+    return named, [os.fsdecode(name) for name in names if name]
 
 
 def asked_labels(names: list[str] | None, files: list[Path] | None, builtin: list[str] | None) -> LabelSet | None:

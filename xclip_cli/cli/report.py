@@ -1,6 +1,7 @@
 """What a person sees of a run: the table, the progress bar, warnings and the closing line."""
 
 import sys
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -10,17 +11,26 @@ from rich.table import Table
 
 from xclip_cli.batch import Batch
 from xclip_cli.cli import console
-from xclip_cli.errors import Interrupted, OutputError, VideoError
-from xclip_cli.outputs import FORMATS
+from xclip_cli.errors import Interrupted, OutputError, UsageError, VideoError
+from xclip_cli.outputs import FORMATS, format_of
 from xclip_cli.outputs.base import printable, render
 from xclip_cli.results import SCORE_DIGITS, Segment, VideoResult
+from xclip_cli.video.finding import LINK
 
 _BAR_WIDTH = 24
+_MAX_REASONS = 8
 _GO_ON = "with -o FILE nothing finished is lost: run the same command again to go on"
 
 
-def default_format(output: str | None) -> str:
-    """A table for a person who looks, CSV for a pipe or an explicit `-o -`."""
+def choose_format(asked: str | None, output: str | None, target: Path | None) -> str:
+    """What was asked for, else what the file is called; without one a table for a person who looks, CSV for a pipe.
+
+    An explicit `-o -` is a pipe. Raises UsageError for a table in a file and for a suffix of no format.
+    """
+    if target and asked == "table":
+        raise UsageError("a table is for the terminal, not for a file", "use --format csv, json or jsonl")
+    if asked or target:
+        return asked or format_of(target)
     return "table" if output is None and console.stdout_is_terminal() else "csv"
 
 
@@ -36,6 +46,34 @@ def announce(job: Batch, quiet: bool, verbose: bool) -> None:
         f"{settings.device} in {settings.dtype}, {settings.num_clips} x {settings.num_crops} views, {settings.reader}",
         markup=False,
     )
+
+
+def tell_skipped(path: str, reason: str) -> None:
+    """Names on stderr a file that is left out."""
+    console.err().print(f"[dim]skipped ({reason}): {escape(one_line(path))}[/]")
+
+
+def count_skipped(skipped: Counter[str], quiet: bool) -> None:
+    """Says on stderr, in one line, how many files were left out and why; nothing where there were none."""
+    if skipped and not quiet:
+        common = skipped.most_common(_MAX_REASONS)
+        parts = [_times(count, reason) for reason, count in sorted(common, key=lambda item: item[0] == LINK)]
+        if rest := skipped.total() - sum(count for _, count in common):
+            parts.append(f"{rest} x others")
+        console.err().print(f"{_plural(skipped.total(), 'file')} skipped: {', '.join(parts)}", markup=False)
+
+
+def _times(count: int, reason: str) -> str:
+    return _plural(count, LINK) if reason == LINK else f"{count} x {reason}"
+
+
+def _plural(count: int, noun: str) -> str:
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
+def one_line(text: str) -> str:
+    """Text with its control characters written out, so that a file's name cannot command the terminal."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in printable(text))
 
 
 def watch(
@@ -58,7 +96,7 @@ def watch(
                 _tell(result, quiet, verbose)
                 _advance(progress, job)
                 if strict and result.error is not None:
-                    raise VideoError(f"{printable(result.video)} failed and --strict was asked for", _GO_ON)
+                    raise VideoError(f"{one_line(result.video)} failed and --strict was asked for", _GO_ON)
                 yield result
         except KeyboardInterrupt:
             raise Interrupted(f"stopped after {job.finished} of {len(job.videos)} videos", _GO_ON) from None
@@ -73,12 +111,12 @@ def _advance(progress: Progress, job: Batch) -> None:
 
 def _tell(result: VideoResult, quiet: bool, verbose: bool) -> None:
     if result.error is not None:
-        console.err().print(f"[red]failed:[/] {escape(printable(result.video))}: {escape(printable(result.error))}")
+        console.err().print(f"[red]failed:[/] {escape(one_line(result.video))}: {escape(one_line(result.error))}")
     elif not quiet:
         for warning in result.warnings:
-            console.print_warning(f"{printable(result.video)}: {printable(warning)}")
+            console.print_warning(f"{one_line(result.video)}: {one_line(warning)}")
         if verbose:
-            console.err().print(f"[dim]done: {escape(printable(result.video))}, read by {result.reader}[/]")
+            console.err().print(f"[dim]done: {escape(one_line(result.video))}, read by {result.reader}[/]")
 
 
 def summarise(job: Batch, target: Path | None, seconds: float, quiet: bool, verbose: bool) -> None:
@@ -111,7 +149,7 @@ def print_results(format_name: str, results: Iterable[VideoResult]) -> None:
 
 def _print_table(result: VideoResult) -> None:
     for segment in result.segments:
-        name = escape(printable(result.video))
+        name = escape(one_line(result.video))
         console.out().print(f"[bold]{name}[/]  [dim]{segment.end_seconds - segment.start_seconds:.1f} s[/]")
         console.out().print(_table(segment))
 

@@ -7,7 +7,6 @@ from pathlib import Path
 import typer
 
 from xclip_cli.cli import console, options
-from xclip_cli.errors import UsageError
 from xclip_cli.settings import TagSettings
 
 
@@ -49,14 +48,14 @@ def tag(
         model, top_k, threshold, num_clips, num_crops, device, dtype, batch_size, workers, reader, decode_timeout, lang
     )
     target = None if output in (None, "-") else Path(output)
-    format_name = format.value if format else outputs.format_of(target) if target else report.default_format(output)
-    if target and format_name == "table":
-        raise UsageError("a table is for the terminal, not for a file", "use --format csv, json or jsonl")
-    sources = options.read_paths(paths)
+    format_name = report.choose_format(format.value if format else None, output, target)
+    named, listed = options.read_paths(paths)
+    found = batch.find_videos(named, recursive, listed, target, report.tell_skipped if verbose and not quiet else None)
     if target:
-        batch.check_output(target, sources, overwrite)
-    videos = batch.find_videos(sources, recursive)
-    job = batch.Batch(videos, options.choose_labels(labels, labels_file, labelset, model), settings)
+        batch.check_output(target, found.videos, overwrite)
+    report.count_skipped(found.skipped, quiet)
+    label_set = options.choose_labels(labels, labels_file, labelset, model)
+    job = batch.Batch(found.videos, label_set, settings, unreadable=found.unreadable)
     report.announce(job, quiet, verbose)
     with ExitStack() as stack:
         journal = stack.enter_context(Journal(target)) if target else None
@@ -67,6 +66,6 @@ def tag(
                 pass
             outputs.write(target, format_name, job.results)
         else:
-            report.print_results(format_name, batch.in_order(videos, shown))
+            report.print_results(format_name, batch.in_order(found.videos, shown))
     report.summarise(job, target, time.perf_counter() - started, quiet, verbose)
     raise typer.Exit(1 if job.failed else 0)

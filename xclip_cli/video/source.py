@@ -9,9 +9,14 @@ from pathlib import Path
 
 from xclip_cli.errors import VideoError
 
-VIDEO_SUFFIXES = tuple(
-    f".{name}"
-    for name in "3gp asf avi flv gif m2ts m4v mkv mov mp4 mpeg mpg mts mxf ogv ts vob webm wmv".split()  # noqa: SIM905
+# What is searched for in folders. Pictures that may move but seldom do (.png .webp .avif) count where they are named.
+VIDEO_SUFFIXES = frozenset(
+    """
+    .264 .265 .360 .3g2 .3gp .3gp2 .3gpp .amv .apng .asf .avi .dav .dif .divx .dv .dvr-ms .evo .f4v .flc .fli .flv .gif
+    .gxf .h264 .h265 .hevc .insv .ismv .ivf .lrf .lrv .m1v .m2p .m2t .m2ts .m2v .m4v .mj2 .mjpeg .mjpg .mk3d .mkv .mod
+    .mov .mp4 .mp4v .mpe .mpeg .mpeg4 .mpg .mpv .mqv .mts .mxf .nsv .nut .ogm .ogv .ogx .qt .rm .rmvb .tod .tp .trp .ts
+    .vob .vro .webm .wm .wmv .wtv .xvid .y4m
+    """.split()  # noqa: SIM905
 )
 
 _HEAD_BYTES = 4096
