@@ -1,12 +1,13 @@
 """libav's side of a file: opened so that it can open nothing else, its streams, packets and frames."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 import av
 
 from xclip_cli.errors import VideoError
 from xclip_cli.video.source import safe_name
+from xclip_cli.video.types import MATROSKA, MP4
 
 # Demuxers that open other files or addresses, capture devices, and those that take any text or bytes for a picture.
 _REFUSED = frozenset(
@@ -16,6 +17,7 @@ _REFUSED = frozenset(
 )
 _FORMATS = ",".join(sorted({name for group in av.formats_available for name in group.split(",")} - _REFUSED))
 _NOT_SHOWN = av.stream.Disposition.attached_pic | av.stream.Disposition.timed_thumbnails
+PICTURE_CODECS = ("mjpeg", "png", "bmp", "gif", "webp", "tiff", "jpeg2000", "jpegxl")
 _JUMP_BACK_SECONDS, _JUMP_AHEAD_SECONDS = 1.0, 10.0
 
 
@@ -30,24 +32,28 @@ def open_container(path: str) -> Iterator[av.container.InputContainer]:
 
 
 def shown_stream(container: av.container.InputContainer) -> av.VideoStream | None:
-    """The video that a player shows: of those marked default, or of all, the largest; never a cover picture."""
+    """The video that a player shows: of those marked default, or of all, the largest; a cover picture never."""
 
     def rank(stream: av.VideoStream) -> tuple:
         context = stream.codec_context
         marked = bool(stream.disposition & av.stream.Disposition.default)
-        return marked, context.width * context.height if context else 0, -stream.index
+        moving = context is not None and context.name not in PICTURE_CODECS
+        return moving, marked, context.width * context.height if context else 0, -stream.index
 
     return max((s for s in container.streams.video if not s.disposition & _NOT_SHOWN), key=rank, default=None)
 
 
-def continuous(packets: Iterable[av.Packet]) -> Iterator[tuple[av.Packet, bool]]:
-    """Packets of one stream, with time stamps that go on where those of a joined recording jump, and whether any did.
+def continuous(container: av.container.InputContainer, stream: av.VideoStream) -> Iterator[tuple[av.Packet, bool]]:
+    """A stream's packets, with time stamps that go on where those of a joined recording jump, and whether any did.
 
     As ffmpeg has it, a jump of more than ten seconds ahead, or of more than one back, is a joint: what follows goes on
-    where the packet before ended.
+    where the packet before ended. MP4 and Matroska have one clock throughout.
     """
     offset, end = 0, None
-    for packet in packets:
+    for packet in container.demux(stream):
+        if container.format.name in (MP4, MATROSKA):
+            yield packet, False
+            continue
         stamp = packet.pts if packet.dts is None else packet.dts
         if stamp is not None:
             jump = 0.0 if end is None else float((stamp + offset - end) * packet.time_base)
@@ -69,14 +75,14 @@ def decode(packet: av.Packet) -> tuple[list[av.VideoFrame], bool]:
     return frames, not any(frame.is_corrupt for frame in frames)
 
 
-def stamp_seconds(item: av.Packet | av.VideoFrame, container: av.container.InputContainer) -> float | None:
-    """When a frame, or the frame in a packet, is shown, on the container's clock; None where nobody says.
+def stamp_seconds(frame: av.VideoFrame, by_dts: bool) -> float | None:
+    """When a frame is shown, on the container's clock; None where nobody says.
 
     AVI says only in which order frames are decoded, and the presentation times that libav makes of that are wrong for
-    packed B-frames; there a frame's time is when it leaves the decoder, later than its packet's by the decoder's delay.
+    packed B-frames; ``by_dts`` takes the time at which a frame leaves the decoder.
     """
-    stamp = item.dts if item.pts is None or container.format.name == "avi" else item.pts
-    return None if stamp is None else float(stamp * item.time_base)
+    stamp = frame.dts if frame.pts is None or by_dts else frame.pts
+    return None if stamp is None else float(stamp * frame.time_base)
 
 
 def no_frame(name: str) -> VideoError:

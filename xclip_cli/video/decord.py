@@ -112,7 +112,7 @@ def _has_open_groups(path: str, stream: int) -> bool:
     """
     key_stamp = None
     with open_container(path) as container:
-        for packet, _ in continuous(container.demux(container.streams[stream])):
+        for packet, _ in continuous(container, container.streams[stream]):
             if packet.pts is None:
                 continue
             if key_stamp is not None and packet.pts < key_stamp:

@@ -37,6 +37,11 @@ class Orientation(NamedTuple):
             return cls(False, a < 0, d < 0)
         return cls(True, c < 0, b < 0)
 
+    @classmethod
+    def of_rotation(cls, degrees: float) -> "Orientation":
+        """That of a turn against the clock, at the nearest quarter turn."""
+        return (cls(), cls(True, False, True), cls(False, True, True), cls(True, True, False))[round(degrees / 90) % 4]
+
     def __call__(self, image: np.ndarray) -> np.ndarray:
         """A view of the image (H, W, 3), upright."""
         image = image.transpose(1, 0, 2) if self.transposed else image

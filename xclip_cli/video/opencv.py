@@ -57,6 +57,7 @@ class OpenCvVideo(Video):
         self._open()
 
     def _open(self) -> None:
+        os.environ["OPENCV_FFMPEG_READ_ATTEMPTS"] = str(2**30)  # packets of other streams between two frames
         os.environ["OPENCV_FFMPEG_CAPTURE_OPTIONS"] = f"protocol_whitelist;file|format_whitelist;{self._probe.format}"
         with safe_name(self._path) as name:
             options = [cv2.CAP_PROP_N_THREADS, self._threads]

@@ -43,7 +43,7 @@ class PyAvVideo(Video):
         self._stream = self._container.streams[self._probe.stream]
         self._stream.codec_context.thread_type = "AUTO"
         self._stream.codec_context.thread_count = self._threads
-        self._packets = enumerate(continuous(self._container.demux(self._stream)))
+        self._packets = enumerate(continuous(self._container, self._stream))
         self._restart()
 
     def close(self) -> None:
@@ -58,7 +58,8 @@ class PyAvVideo(Video):
 
     def _decoded(self, skip_before: int) -> Iterator[tuple[av.VideoFrame, float]]:
         """Frames from here on, each with its time; frames without a time stamp follow at the mean rate."""
-        previous, failures = None, 0
+        first = previous = None
+        failures = 0
         try:
             for number, (packet, _) in self._packets:
                 self._number = number
@@ -70,9 +71,12 @@ class PyAvVideo(Video):
                 if failures > _MAX_FAILURES:
                     return
                 for frame in frames:
-                    stamp = stamp_seconds(frame, self._container)
+                    stamp = stamp_seconds(frame, self._probe.by_dts)
                     after = 0.0 if previous is None else previous + 1 / self.info.fps
                     time = after if stamp is None else stamp - self._probe.start_seconds
+                    first = time if first is None else first
+                    if time < first:
+                        continue  # shown before the key frame that it follows, and made of frames before it
                     previous = time if previous is None or time > previous else after
                     yield frame, previous
         except (av.FFmpegError, OSError, ValueError):  # the file ends, or goes on with what is no container
@@ -139,7 +143,7 @@ class PyAvVideo(Video):
                 self._container.seek(self._stamp(time - back), stream=self._stream, backward=True)
             except (av.FFmpegError, OSError, ValueError):
                 break
-            self._packets = enumerate(continuous(self._container.demux(self._stream)))
+            self._packets = enumerate(continuous(self._container, self._stream))
             self._restart()
             if self._next_time <= time:
                 return

@@ -80,7 +80,9 @@ def is_picture(path: str, head: bytes) -> bool:
             return True
         if head[8:12] in _HEIF_BRANDS:
             raise VideoError(f"{shown(path)} is a HEIC picture, which is not read", "convert it to JPEG or PNG")
-    return head.startswith((b"\xff\xd8\xff", b"\x89PNG\r\n")) or (head[:4] == b"RIFF" and head[8:12] == b"WEBP")
+    if head.startswith(b"\xff\xd8\xff"):  # a stream of Motion JPEG is nothing but pictures
+        return not path.lower().endswith((".mjpeg", ".mjpg"))
+    return head.startswith(b"\x89PNG\r\n") or (head[:4] == b"RIFF" and head[8:12] == b"WEBP")
 
 
 @contextmanager

@@ -36,8 +36,8 @@ class Probe:
     ``stream`` is the index of the one that is shown, ``start_seconds`` its first frame's time stamp, ``last_seconds``
     how much later the last one's is. Where the container's index does not lead to any time (``seekable``), ``keys``
     (N, 2) does: the number of each packet with a key frame, and its time in seconds after the first frame. ``joined``:
-    time stamps jump, and ``continuous`` mends them. ``stated_seconds`` is the length that the header states, None
-    where it states none; ``missing_seconds`` how much of it is not in the file.
+    time stamps jump, and ``continuous`` mends them; ``by_dts``: see ``stamp_seconds``. ``stated_seconds`` is the length
+    that the header states, None where it states none; ``missing_seconds`` how much of it is not in the file.
     """
 
     info: VideoInfo
@@ -49,6 +49,7 @@ class Probe:
     only_stream: bool
     interlaced: bool
     hdr: bool
+    by_dts: bool
     start_seconds: float
     last_seconds: float
     seekable: bool
