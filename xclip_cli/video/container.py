@@ -13,7 +13,7 @@ from xclip_cli.video.types import MATROSKA, MP4
 _REFUSED = frozenset(
     """hls applehttp dash webm_dash_manifest smoothstreaming hds concat imf sdp rtsp rtp sap image2 image2pipe vobsub
     lavfi tee alsa oss fbdev kmsgrab x11grab v4l2 video4linux2 tty bin xbin adf idf data ffmetadata
-    rawvideo bitpacked v210 v210x""".split()  # noqa: SIM905
+    rawvideo bitpacked v210 v210x svg_pipe""".split()  # noqa: SIM905
 )
 _FORMATS = ",".join(sorted({name for group in av.formats_available for name in group.split(",")} - _REFUSED))
 _NOT_SHOWN = av.stream.Disposition.attached_pic | av.stream.Disposition.timed_thumbnails

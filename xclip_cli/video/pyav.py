@@ -111,6 +111,8 @@ class PyAvVideo(Video):
             return
         numbers, times = self._probe.keys.T
         usable = numbers[times <= time]
+        if self._probe.codec == "mpeg4":  # of which FFmpeg may lose B-frames until some frames after a jump
+            usable = usable[:-1]
         if here > time:
             self._open()
             self._number = -1
