@@ -86,10 +86,8 @@ class Preprocessing:
 
     def resizing(self, num_crops: int = 1) -> Resize:
         """How frames are resized before so many squares are cut: for three, the short side is a square's."""
-        if num_crops == 1 and self.mode == "shortest":
-            size, mode = self.resize, "shortest"
-        else:
-            size, mode = self.crop, self.mode if num_crops == 1 else "shortest"
+        mode = self.mode if num_crops == 1 else "shortest"
+        size = self.resize if (num_crops, mode) == (1, "shortest") else self.crop
         return Resize(size, mode, self.interpolation, self.antialias, self.rounding)
 
 
