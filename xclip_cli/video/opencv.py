@@ -21,6 +21,7 @@ _SEEK_SECONDS = 4.0
 # OpenCV fails once for each damaged packet; so many in a row are taken for the end of the video.
 _MAX_FAILURES = 500
 _HIGHEST_FPS = 1000
+_OTHER_READER = "try --reader pyav"
 _SAME_PICTURE = 3.0  # grey levels, on average; pictures of more than 8 bits are rounded in two ways
 _HEADER_SECONDS = 0.25
 
@@ -63,11 +64,11 @@ class OpenCvVideo(Video):
             options = [cv2.CAP_PROP_N_THREADS, self._threads]
             self._capture = cv2.VideoCapture(name, cv2.CAP_FFMPEG, options)
         if not self._capture.isOpened():
-            raise VideoError(f"{shown(self._path)} holds no video stream that OpenCV can decode")
+            raise VideoError(f"{shown(self._path)} holds no video stream that OpenCV can decode", _OTHER_READER)
         self._capture.set(cv2.CAP_PROP_ORIENTATION_AUTO, 0)
         self._seekable = self._capture.get(cv2.CAP_PROP_FRAME_COUNT) > 1
         if not self._capture.grab():
-            raise VideoError(f"{shown(self._path)} has no frame that OpenCV can decode")
+            raise VideoError(f"{shown(self._path)} has no frame that OpenCV can decode", _OTHER_READER)
         self._origin = self._capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
         self._restart(0.0)
 
@@ -111,7 +112,7 @@ class OpenCvVideo(Video):
     def _retrieve(self) -> np.ndarray:
         found, image = self._capture.retrieve()
         if not found:
-            raise VideoError(f"{shown(self._path)}: the frame at {self._time:.3f} s cannot be converted to RGB")
+            raise self._unconverted()
         image = cv2.cvtColor(image, cv2.COLOR_GRAY2RGB if image.ndim == 2 else cv2.COLOR_BGR2RGB)
         before, self._converted = self._converted, (self._time, image)
         unchanged = before is not None and before[0] != self._time and np.array_equal(before[1], image)
@@ -125,7 +126,10 @@ class OpenCvVideo(Video):
             self._witness = PyAvVideo(self._path, self._probe, self._threads)
         right, _ = self._witness.frame_at(self._time)
         if right.shape != image.shape or cv2.absdiff(right, image).mean() > _SAME_PICTURE:
-            raise VideoError(f"{shown(self._path)}: OpenCV gives no picture for the frame at {self._time:.3f} s")
+            raise self._unconverted()
+
+    def _unconverted(self) -> VideoError:
+        return VideoError(f"{shown(self._path)}: OpenCV cannot convert the frame at {self._time:.3f} s", _OTHER_READER)
 
     def _stamp(self) -> float:
         return self._capture.get(cv2.CAP_PROP_POS_MSEC) / 1000 - self._origin

@@ -83,9 +83,9 @@ class _Seen:
         return [dts if pts is None or by_dts else pts for pts, dts in self.stamps]
 
     @property
-    def one_duration(self) -> bool:
-        """Whether a packet's duration is what the track states for all, rightly or wrongly."""
-        return self._container.format.name == MATROSKA
+    def exact(self) -> bool:
+        """Whether how long the last frame is shown was somebody's choice, and no muxer's guess."""
+        return self._container.format.name == "gif"
 
     @property
     def by_dts(self) -> bool:
@@ -110,7 +110,7 @@ def _look(path: str, container: av.container.InputContainer, trusting: bool) -> 
     if len(seen.stamps) == 1 and stream.codec_context.name in PICTURE_CODECS and len(container.streams) > 1:
         raise _only_a_cover(path)
     start = stamp_seconds(frame, seen.by_dts) or 0.0
-    length = _length(seen, start, float(stream.average_rate or stream.guessed_rate or 0))
+    length = _length(seen, not trusting, start, float(stream.average_rate or stream.guessed_rate or 0))
     count = len(seen.stamps)
     if trusting:  # the index also counts what an edit list hides
         count = stream.frames if abs(stream.frames / length.fps - length.duration) < 1.5 / length.fps else None
@@ -201,8 +201,11 @@ class _Length(NamedTuple):
     keys: np.ndarray
 
 
-def _length(seen: _Seen, start: float, fps: float) -> _Length:
-    """From the first frame's time ``start``; ``fps`` is what the stream says, 0 where it says nothing."""
+def _length(seen: _Seen, whole: bool, start: float, fps: float) -> _Length:
+    """From the first frame's time ``start``, and all packets or the last ones.
+
+    ``fps`` is what the stream says, 0 where it says nothing.
+    """
     times = seen.times(seen.by_dts)
     if seen.by_dts:  # frames come later than their packets
         start = times[0] or 0.0
@@ -210,10 +213,12 @@ def _length(seen: _Seen, start: float, fps: float) -> _Length:
     if known:
         latest, duration = known[-1]
         last = max(0.0, latest - start)
-        fps = fps if fps > 0 else (len(known) - 1) / last if last > 0 else _USUAL_FPS
         gaps = [later - earlier for (earlier, _), (later, _) in pairwise(known)]
-        if seen.one_duration and gaps:
-            duration = min(duration, max(gaps))
+        if last > 0 and (fps <= 0 or whole):
+            fps = (len(known) - 1) / last
+        fps = fps if fps > 0 else _USUAL_FPS
+        if gaps and not seen.exact:
+            duration = min(max(duration, min(gaps)), max(gaps))
         end = last + (duration or 1 / fps)
     else:  # a bare stream of pictures, which follow each other at a steady pace
         fps = 1 / seen.durations[0] if seen.durations[0] > 0 else fps if fps > 0 else _USUAL_FPS

@@ -70,6 +70,8 @@ def _refuse_text(path: str, head: bytes) -> None:
         raise VideoError(f"{shown(path)} is a playlist; only video files themselves are read")
     if _WEB_PAGE.search(head):
         raise VideoError(f"{shown(path)} is a web page, not a video", "download the video itself")
+    if head.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"<?xml"):
+        raise VideoError(f"{shown(path)} is an XML text, not a video", "download the video itself")
 
 
 def is_picture(path: str, head: bytes) -> bool:
