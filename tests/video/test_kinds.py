@@ -217,15 +217,15 @@ def test_a_clock_that_does_not_begin_at_nought(reader, plain, tmp_path, suffix, 
 @pytest.mark.parametrize("suffix", ["mp4", "mkv", "ts", "avi"])
 def test_longer_sound_is_no_longer_video(reader, plain, tmp_path, suffix):
     path = tmp_path / f"sound.{suffix}"
-    run_ffmpeg("-i", plain, "-f", "lavfi", "-i", "sine=d=9", "-c:v", "copy", "-c:a", "mp2", path)
+    codec = MPEG4 if suffix == "avi" else ("-c:v", "copy")
+    run_ffmpeg("-i", plain, "-f", "lavfi", "-i", "sine=d=9", *codec, "-c:a", "mp2", path)
     assert_sampled(read_or_skip(reader, path), within=0.1)
 
 
 @pytest.mark.parametrize("rate", [500, 2000])
-def test_many_frames_a_second(reader, numbered, rate):
-    filters = ("-vf", f"settb=1/{rate * 8},setpts=N*8", "-fps_mode", "passthrough", "-enc_time_base", f"1/{rate * 8}")
-    path = numbered(f"{rate}.mp4", COUNT, *filters, *X264, "-video_track_timescale", rate * 8)
-    clip = read_or_skip(reader, path)
+def test_many_frames_a_second(reader, plain, tmp_path, rate):
+    run_ffmpeg("-r", rate, "-i", plain, "-r", rate, *X264, tmp_path / "fast.mp4")
+    clip = read_or_skip(reader, tmp_path / "fast.mp4")
     assert clip.info.duration_seconds == pytest.approx(COUNT / rate, abs=1.5 / rate)
     assert np.abs(np.array(numbers_of(clip)) - SAMPLED).max() <= 1
 

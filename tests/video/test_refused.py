@@ -43,7 +43,7 @@ CONTENTS = {
     "empty": (b"", r"empty"),
     "web page": (b"<!DOCTYPE html>\n<html><body>Sign in</body></html>", r"(?i)web page|html"),
     "web page after blanks": (b"\xef\xbb\xbf\n\n <html><body>404</body></html>", r"(?i)web page|html"),
-    "server error": (b'<?xml version="1.0"?>\n<Error><Code>AccessDenied</Code></Error>', r"(?i)xml|text|playlist"),
+    "server error": (b'<?xml version="1.0"?>\n<Error><Code>Denied</Code></Error>', r"(?i)xml|text|playlist|no video"),
     "JSON": (b'{"error": {"code": 403}}', r"(?i)json|text|no video"),
     "LFS": (b"version https://git-lfs.github.com/spec/v1\noid sha256:12ab\nsize 12\n", r"(?i)git.?lfs"),
     "letter": (b"Too Many Requests\n" * 9, r"(?i)text|no video"),

@@ -50,7 +50,7 @@ def continuous(container: av.container.InputContainer, stream: av.VideoStream) -
     where the packet before ended. MP4 and Matroska have one clock throughout.
     """
     offset, end = 0, None
-    for packet in container.demux(stream):
+    for packet in _packets(container, stream):
         if container.format.name in (MP4, MATROSKA):
             yield packet, False
             continue
@@ -64,6 +64,22 @@ def continuous(container: av.container.InputContainer, stream: av.VideoStream) -
                 packet.pts = None if packet.pts is None else packet.pts + offset
                 packet.dts = None if packet.dts is None else packet.dts + offset
         yield packet, offset != 0
+
+
+def _packets(container: av.container.InputContainer, stream: av.VideoStream) -> Iterator[av.Packet]:
+    while True:
+        try:
+            yield from container.demux(stream)
+            return
+        except IndexError:  # PyAV stumbles over a stream that a damaged file begins in the middle: go on behind it
+            continue
+
+
+def ready(stream: av.VideoStream, threads: int) -> None:
+    """Sets a stream's decoder up: so many threads, and frames cropped to the pixel, as ffmpeg has it."""
+    context = stream.codec_context
+    context.thread_type, context.thread_count = "AUTO", threads
+    context.flags |= av.codec.context.Flags.unaligned
 
 
 def decode(packet: av.Packet) -> tuple[list[av.VideoFrame], bool]:

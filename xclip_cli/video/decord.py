@@ -4,20 +4,28 @@ Where decord would seek to wrong frames it is made to read from the start, which
 ``refusal`` says; it also opens no GIF, and of the last three frames of a file may give the one before.
 """
 
+from contextlib import closing
 from dataclasses import replace
 
+import cv2
 import decord
 import numpy as np
 
 from xclip_cli.errors import VideoError
 from xclip_cli.video.container import continuous, open_container
 from xclip_cli.video.display import UPRIGHT
+from xclip_cli.video.pyav import PyAvVideo
 from xclip_cli.video.source import safe_name, shown
 from xclip_cli.video.types import MATROSKA, MP4, TOLERANCE_SECONDS, Probe, Video
 
+_SAME_PICTURE = 6.0  # grey levels, on average
+
 
 class DecordVideo(Video):
-    """Never ``damaged``, since decord does not say; it turns pictures upright itself."""
+    """Never ``damaged``, since decord does not say; it turns pictures upright itself, where it knows that they are not.
+
+    The first frame is held against PyAV's: decord may mistake colours, directions and times without a word.
+    """
 
     reader = "decord"
 
@@ -28,10 +36,11 @@ class DecordVideo(Video):
             "it is interlaced": probe.interlaced,
             "it has several video streams": not probe.only_stream,
             "its time stamps jump": probe.joined,
-            "of an MPEG transport stream decord loses frames": probe.format == "mpegts",
+            "of MPEG streams decord loses frames": probe.format in ("mpegts", "mpeg"),
             "decord washes out its high dynamic range": probe.hdr,
             "it is mirrored": probe.display.orientation.is_mirror,
             "decord knows no AV1": probe.codec == "av1",
+            "decord seeks to wrong frames of its codec": probe.codec in ("h261", "h263", "h263p"),
         }
         return next((reason for reason, holds in reasons.items() if holds), None)
 
@@ -51,6 +60,7 @@ class DecordVideo(Video):
         self._seekable = stamped and indexed and not _has_open_groups(path, probe.stream)
         self._tried = self._decoded = -1
         self._shown: tuple[int, np.ndarray] | None = None
+        self._checked = False
 
     def _open(self) -> None:
         try:
@@ -72,10 +82,23 @@ class DecordVideo(Video):
             if self._shown is None or self._shown[0] != number:
                 try:
                     self._shown = number, self._decode(number)
+                    self._check(float(self._stamps[number]))
                 except (decord.DECORDError, RuntimeError, StopIteration):
                     self._drop_tail()
                     continue
             return self._shown[1], float(self._stamps[number])
+
+    def _check(self, time: float) -> None:
+        if self._checked:
+            return
+        with closing(PyAvVideo(self._path, self._probe, self._threads)) as witness:
+            right = witness.display(witness.frame_at(time)[0])
+        ours = self._shown[1]
+        if ours.shape != right.shape or cv2.absdiff(ours, right).mean() > _SAME_PICTURE:
+            raise VideoError(
+                f"{shown(self._path)} is not read by decord: it shows another picture", "try --reader pyav"
+            )
+        self._checked = True
 
     def _decode(self, number: int) -> np.ndarray:
         self._tried = number

@@ -113,6 +113,9 @@ class OpenCvVideo(Video):
         found, image = self._capture.retrieve()
         if not found:
             raise self._unconverted()
+        if self._converted is None and image.shape[1::-1] != (self.display.width, self.display.height):
+            size = f"{image.shape[1]}x{image.shape[0]}"
+            raise VideoError(f"{shown(self._path)}: OpenCV crops its frames wrongly, to {size}", _OTHER_READER)
         image = cv2.cvtColor(image, cv2.COLOR_GRAY2RGB if image.ndim == 2 else cv2.COLOR_BGR2RGB)
         before, self._converted = self._converted, (self._time, image)
         unchanged = before is not None and before[0] != self._time and np.array_equal(before[1], image)

@@ -24,6 +24,7 @@ from xclip_cli.video.container import (
     decode,
     no_frame,
     open_container,
+    ready,
     shown_stream,
     stamp_seconds,
 )
@@ -81,6 +82,11 @@ class _Seen:
     def times(self, by_dts: bool) -> list[float | None]:
         """When the frame in each packet is shown, as ``stamp_seconds`` has it."""
         return [dts if pts is None or by_dts else pts for pts, dts in self.stamps]
+
+    def trusted_keys(self) -> list[int]:
+        """The numbers of packets with a key frame; some files call every packet one, which only some codecs know."""
+        false = len(self.keys) == len(self.stamps) and not self._stream.codec_context.codec.intra_only
+        return self.keys[:1] if false else self.keys
 
     @property
     def exact(self) -> bool:
@@ -151,7 +157,7 @@ def _stream(path: str, container: av.container.InputContainer) -> av.VideoStream
         raise VideoError(f"{name}: there is no decoder for its codec {_codec_name(path)}", "convert it, e.g. to H.264")
     if context.width and context.height:
         Display(name, context.width, context.height)  # refuses an absurd size before anything is decoded
-    context.thread_count = 1
+    ready(stream, threads=1)
     return stream
 
 
@@ -223,7 +229,7 @@ def _length(seen: _Seen, whole: bool, start: float, fps: float) -> _Length:
     else:  # a bare stream of pictures, which follow each other at a steady pace
         fps = 1 / seen.durations[0] if seen.durations[0] > 0 else fps if fps > 0 else _USUAL_FPS
         last, end = (len(times) - 1) / fps, len(times) / fps
-    keys = [(n, n / fps if times[n] is None else times[n] - start) for n in seen.keys]
+    keys = [(n, times[n] - start) for n in seen.trusted_keys() if times[n] is not None]
     return _Length(fps, last, end, np.array(keys, np.float64).reshape(-1, 2))
 
 

@@ -8,7 +8,7 @@ import av
 import numpy as np
 
 from xclip_cli.errors import VideoError
-from xclip_cli.video.container import continuous, decode, no_frame, open_container, stamp_seconds
+from xclip_cli.video.container import continuous, decode, no_frame, open_container, ready, stamp_seconds
 from xclip_cli.video.source import shown
 from xclip_cli.video.types import MATROSKA, TOLERANCE_SECONDS, Probe, Video
 
@@ -41,8 +41,7 @@ class PyAvVideo(Video):
         except (av.FFmpegError, OSError, ValueError) as error:
             raise VideoError(f"{shown(self._path)} cannot be opened by PyAV: {error}") from error
         self._stream = self._container.streams[self._probe.stream]
-        self._stream.codec_context.thread_type = "AUTO"
-        self._stream.codec_context.thread_count = self._threads
+        ready(self._stream, self._threads)
         self._packets = enumerate(continuous(self._container, self._stream))
         self._restart()
 
