@@ -34,6 +34,7 @@ class DecordVideo(Video):
         """Why decord would not show this video as it is; None where it does."""
         reasons = {
             "it is interlaced": probe.interlaced,
+            "its pictures have a margin": probe.cropped,
             "it has several video streams": not probe.only_stream,
             "its time stamps jump": probe.joined,
             "of MPEG streams decord loses frames": probe.format in ("mpegts", "mpeg"),
@@ -93,11 +94,9 @@ class DecordVideo(Video):
             return
         with closing(PyAvVideo(self._path, self._probe, self._threads)) as witness:
             right = witness.display(witness.frame_at(time)[0])
-        ours = self._shown[1]
+        ours = self.display(self._shown[1])
         if ours.shape != right.shape or cv2.absdiff(ours, right).mean() > _SAME_PICTURE:
-            raise VideoError(
-                f"{shown(self._path)} is not read by decord: it shows another picture", "try --reader pyav"
-            )
+            raise VideoError(f"{shown(self._path)}: decord shows another picture than it should", "try --reader pyav")
         self._checked = True
 
     def _decode(self, number: int) -> np.ndarray:

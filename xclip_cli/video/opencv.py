@@ -41,6 +41,8 @@ class OpenCvVideo(Video):
             return "it is interlaced"
         if not probe.first_of_streams:
             return f"its picture is stream {probe.stream}, not the first"
+        if probe.cropped:
+            return "its pictures have a margin, which OpenCV squeezes in"
         if probe.joined:
             return "its time stamps jump"
         if probe.stated_seconds is not None and probe.stated_seconds < probe.info.duration_seconds - _HEADER_SECONDS:
@@ -113,9 +115,6 @@ class OpenCvVideo(Video):
         found, image = self._capture.retrieve()
         if not found:
             raise self._unconverted()
-        if self._converted is None and image.shape[1::-1] != (self.display.width, self.display.height):
-            size = f"{image.shape[1]}x{image.shape[0]}"
-            raise VideoError(f"{shown(self._path)}: OpenCV crops its frames wrongly, to {size}", _OTHER_READER)
         image = cv2.cvtColor(image, cv2.COLOR_GRAY2RGB if image.ndim == 2 else cv2.COLOR_BGR2RGB)
         before, self._converted = self._converted, (self._time, image)
         unchanged = before is not None and before[0] != self._time and np.array_equal(before[1], image)

@@ -24,7 +24,6 @@ from xclip_cli.video.container import (
     decode,
     no_frame,
     open_container,
-    ready,
     shown_stream,
     stamp_seconds,
 )
@@ -36,6 +35,7 @@ from xclip_cli.video.types import MATROSKA, MP4, Probe, VideoInfo
 _HDR = (16, 18)  # transfer characteristics PQ and HLG (ITU-T H.273)
 _USUAL_FPS = 25.0
 _MAX_FAILURES = 500
+_LARGEST_MARGIN = 64
 _STILL_WRITTEN_SECONDS = 10.0
 _LOOKED_THROUGH = 2**20
 # Matroska's element ContentEncryption, its size in one byte or in eight.
@@ -103,6 +103,7 @@ class _Seen:
 def _look(path: str, container: av.container.InputContainer, trusting: bool) -> Probe | None:
     """The facts; None where the container's index was to be trusted and does not lead to the end of the video."""
     stream = _stream(path, container)
+    expected = stream.codec_context.width, stream.codec_context.height
     seen = _Seen(container, stream)
     packets = seen.packets()
     frame = _first_frame(shown(path), packets)
@@ -120,7 +121,8 @@ def _look(path: str, container: av.container.InputContainer, trusting: bool) -> 
     count = len(seen.stamps)
     if trusting:  # the index also counts what an edit list hides
         count = stream.frames if abs(stream.frames / length.fps - length.duration) < 1.5 / length.fps else None
-    display = Display(shown(path), frame.width, frame.height, _orientation(frame), _pixel_aspect(stream))
+    width, height = coded = _cropped(frame, expected)
+    display = Display(shown(path), width, height, _orientation(frame), _pixel_aspect(stream))
     stated = _stated(container, stream, start)
     lacks = stated is not None and is_cut(path, container.format.name, stream.index_entries)
     return Probe(
@@ -132,6 +134,7 @@ def _look(path: str, container: av.container.InputContainer, trusting: bool) -> 
         first_of_streams=stream.index == container.streams.video[0].index,
         only_stream=len(container.streams.video) == 1,
         interlaced=frame.interlaced_frame,
+        cropped=coded != (frame.width, frame.height),
         hdr=int(frame.color_trc or 0) in _HDR,
         by_dts=seen.by_dts,
         start_seconds=start,
@@ -157,7 +160,7 @@ def _stream(path: str, container: av.container.InputContainer) -> av.VideoStream
         raise VideoError(f"{name}: there is no decoder for its codec {_codec_name(path)}", "convert it, e.g. to H.264")
     if context.width and context.height:
         Display(name, context.width, context.height)  # refuses an absurd size before anything is decoded
-    ready(stream, threads=1)
+    context.thread_count = 1
     return stream
 
 
@@ -251,6 +254,12 @@ def _orientation(frame: av.VideoFrame) -> Orientation:
     except ValueError:  # PyAV has no name for something that stands beside it
         return Orientation.of_rotation(frame.rotation)
     return UPRIGHT if data is None else Orientation.of_matrix(np.frombuffer(bytes(data), np.int32))
+
+
+def _cropped(frame: av.VideoFrame, expected: tuple[int, int]) -> tuple[int, int]:
+    """Width and height of a coded picture; libavcodec leaves a margin on where cutting it off would take it a copy."""
+    margins = frame.width - expected[0], frame.height - expected[1]
+    return expected if all(0 <= margin < _LARGEST_MARGIN for margin in margins) else (frame.width, frame.height)
 
 
 def _pixel_aspect(stream: av.VideoStream) -> Fraction:

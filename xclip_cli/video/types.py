@@ -34,9 +34,9 @@ class Probe:
     """What is in a file with at least one frame of video. ``format`` and ``codec`` are libav's names.
 
     ``stream`` is the index of the one that is shown, ``start_seconds`` its first frame's time stamp, ``last_seconds``
-    how much later the last one's is. Where the container's index does not lead to any time (``seekable``), ``keys``
-    (N, 2) does: the number of each packet with a key frame, and its time in seconds after the first frame. ``joined``:
-    time stamps jump, and ``continuous`` mends them; ``by_dts``: see ``stamp_seconds``. ``stated_seconds`` is the length
+    how much later the last one's is. ``cropped``: only a part of its pictures is meant to be seen. Where the index does
+    not lead to any time (``seekable``), ``keys`` (N, 2) does: the number of each packet with a key frame, and its time
+    in seconds after the first frame. ``joined``: time stamps jump, and ``continuous`` mends them; ``by_dts``: see ``stamp_seconds``. ``stated_seconds`` is the length
     that the header states, None where it states none; ``missing_seconds`` how much of it is not in the file.
     """
 
@@ -48,6 +48,7 @@ class Probe:
     first_of_streams: bool
     only_stream: bool
     interlaced: bool
+    cropped: bool
     hdr: bool
     by_dts: bool
     start_seconds: float
