@@ -36,8 +36,9 @@ class Probe:
     ``stream`` is the index of the one that is shown, ``start_seconds`` its first frame's time stamp, ``last_seconds``
     how much later the last one's is. ``cropped``: only a part of its pictures is meant to be seen. Where the index does
     not lead to any time (``seekable``), ``keys`` (N, 2) does: the number of each packet with a key frame, and its time
-    in seconds after the first frame. ``joined``: time stamps jump, and ``continuous`` mends them; ``by_dts``: see ``stamp_seconds``. ``stated_seconds`` is the length
-    that the header states, None where it states none; ``missing_seconds`` how much of it is not in the file.
+    in seconds after the first frame. ``joined``: time stamps jump, and ``continuous`` mends them; ``by_dts``: see
+    ``stamp_seconds``. ``stated_seconds`` is the length that the header states, None where it states none;
+    ``missing_seconds`` how much of it is not in the file.
     """
 
     info: VideoInfo
