@@ -49,6 +49,8 @@ class OpenCvVideo(Video):
             return "its time stamps jump"
         if probe.stated_seconds is not None and probe.stated_seconds < probe.info.duration_seconds - _HEADER_SECONDS:
             return f"its header states {probe.stated_seconds:.3f} s, and it has {probe.info.duration_seconds:.3f} s"
+        if not probe.seekable and probe.stated_fps > 1.5 * probe.info.fps:
+            return f"its header states {probe.stated_fps:.0f} frames a second, and it has {probe.info.fps:.1f}"
         if probe.info.fps > _HIGHEST_FPS:
             return f"it has {probe.info.fps:.0f} frames a second"
         return None

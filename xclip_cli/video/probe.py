@@ -117,7 +117,8 @@ def _look(path: str, container: av.container.InputContainer, trusting: bool) -> 
     if len(seen.stamps) == 1 and stream.codec_context.name in PICTURE_CODECS and len(container.streams) > 1:
         raise _only_a_cover(path)
     start = stamp_seconds(frame, seen.by_dts) or 0.0
-    length = _length(seen, not trusting, start, float(stream.average_rate or stream.guessed_rate or 0))
+    stated_fps = float(stream.average_rate or stream.guessed_rate or 0)
+    length = _length(seen, not trusting, start, stated_fps)
     count = len(seen.stamps)
     if trusting:  # the index also counts what an edit list hides
         count = stream.frames if abs(stream.frames / length.fps - length.duration) < 1.5 / length.fps else None
@@ -142,6 +143,7 @@ def _look(path: str, container: av.container.InputContainer, trusting: bool) -> 
         seekable=trusting,
         joined=seen.joined,
         stated_seconds=stated,
+        stated_fps=stated_fps,
         missing_seconds=max(0.0, stated - length.duration) if lacks else 0.0,
         keys=length.keys,
     )

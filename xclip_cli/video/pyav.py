@@ -105,7 +105,7 @@ class PyAvVideo(Video):
         """Goes to a key frame before ``time`` where that spares decoding, or where ``time`` has been passed already."""
         here = self._next_time if self._shown is None else self._shown_time
         if self._probe.seekable:
-            if here > time or self._ahead(time) > here:
+            if here > time or self._ahead(time, here) > here:
                 self._seek(time)
             return
         numbers, times = self._probe.keys.T
@@ -122,10 +122,10 @@ class PyAvVideo(Video):
                 return
             self._open()  # this key frame does not decode: try the one before
 
-    def _ahead(self, time: float) -> float:
-        """From which time on decoding would begin after a seek; minus infinity where that is not worth while."""
+    def _ahead(self, time: float, here: float) -> float:
+        """From when on decoding would begin after a seek, as far as is known, ``here`` being where it would go on."""
         if self._probe.format == MATROSKA:  # it learns its index while it reads
-            return self._shown_time + 1 if time - self._shown_time > _SEEK_SECONDS else -math.inf
+            return time if time - here > _SEEK_SECONDS else here
         entries = self._stream.index_entries
         index = entries.search_timestamp(self._stamp(time), backward=True)
         if index < 0:

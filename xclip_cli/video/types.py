@@ -37,8 +37,8 @@ class Probe:
     how much later the last one's is. ``cropped``: only a part of its pictures is meant to be seen. Where the index does
     not lead to any time (``seekable``), ``keys`` (N, 2) does: the number of each packet with a key frame, and its time
     in seconds after the first frame. ``joined``: time stamps jump, and ``continuous`` mends them; ``by_dts``: see
-    ``stamp_seconds``. ``stated_seconds`` is the length that the header states, None where it states none;
-    ``missing_seconds`` how much of it is not in the file.
+    ``stamp_seconds``. ``stated_seconds`` is the length that the header states, None where it states none,
+    ``missing_seconds`` how much of it is not in the file; ``stated_fps`` is the header's frame rate, or 0.
     """
 
     info: VideoInfo
@@ -57,6 +57,7 @@ class Probe:
     seekable: bool
     joined: bool
     stated_seconds: float | None
+    stated_fps: float
     missing_seconds: float
     keys: np.ndarray
 
