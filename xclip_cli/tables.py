@@ -36,6 +36,8 @@ class Row:
 
 def not_utf8(data: bytes, start: int) -> tuple[int, str, str]:
     """The line of the first byte (at `start`) that is no UTF-8, the encoding it probably has, and the line in that."""
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return 1, "utf-16", data.decode("utf-16", "replace").partition("\n")[0]
     line = len(_LINE_END.findall(data[:start])) + 1
     text = data.splitlines()[line - 1]
     for encoding in ("gb18030", "cp1252", "latin-1"):

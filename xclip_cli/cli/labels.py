@@ -40,7 +40,9 @@ def show(
 
 
 @app.command()
-def check(file: Annotated[Path, typer.Argument(metavar="FILE", help="A label file: .yaml, .yml or .txt.")]) -> None:
+def check(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A label file: .yaml, .yml, .txt or .csv.")],
+) -> None:
     """Read a label file as `xclip tag` would; exit code 2 and one line with the place if it breaks a rule."""
     label_set = labels.load(file)
     _check_lengths(label_set)

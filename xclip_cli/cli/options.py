@@ -9,7 +9,7 @@ from typing import Annotated
 from typer import Argument, Option
 
 from xclip_cli import labels
-from xclip_cli.labels import LabelSet
+from xclip_cli.labels import LabelSet, typed
 
 DEFAULT_LABELSET = "everyday"
 _MODEL, _LABELS, _VIEWS, _RUN, _OUT = "Model", "Labels", "Views", "Running", "Output"
@@ -42,7 +42,8 @@ Labels = Annotated[
     Option("--labels", "-l", help='Labels, separated by commas: "dogs pulling sled,dunking".', rich_help_panel=_LABELS),
 ]
 LabelsFile = Annotated[
-    list[Path] | None, Option(help="A label file: .yaml, or .txt with one a line.", rich_help_panel=_LABELS)
+    list[Path] | None,
+    Option(help="A label file: .yaml, .txt with one a line, or .csv (id,name).", rich_help_panel=_LABELS),
 ]
 Labelset = Annotated[
     list[str] | None,
@@ -97,9 +98,12 @@ def asked_labels(names: list[str] | None, files: list[Path] | None, builtin: lis
 
 def choose_labels(names: list[str] | None, files: list[Path] | None, builtin: list[str] | None, model: str) -> LabelSet:
     """The labels that were asked for; else those the model was tuned on; else the default set."""
-    if asked := asked_labels(names, files, builtin):
+    asked = asked_labels(names, files, builtin)
+    if asked and not any(typed.is_foreign(label.name) for label in asked.labels):
         return asked
     from xclip_cli.checkpoint import open_checkpoint
 
     tuned_on = open_checkpoint(model).default_labels
+    if asked:
+        return typed.understand(asked, tuned_on)
     return labels.from_names(tuned_on) if tuned_on else labels.builtin(DEFAULT_LABELSET)

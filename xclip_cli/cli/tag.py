@@ -56,7 +56,7 @@ def tag(
     report.count_skipped(found.skipped, quiet)
     label_set = options.choose_labels(labels, labels_file, labelset, model)
     job = batch.Batch(found.videos, label_set, settings, unreadable=found.unreadable)
-    report.announce(job, quiet, verbose)
+    report.announce(job, labels or (), quiet, verbose)
     with ExitStack() as stack:
         journal = stack.enter_context(Journal(target)) if target else None
         bar = target is not None or not console.stdout_is_terminal()  # results on the terminal are progress enough
