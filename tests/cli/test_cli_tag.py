@@ -108,6 +108,26 @@ def test_an_output_that_is_not_ours_or_one_of_the_videos_is_refused(tag, clips, 
     assert tag(clips, "-o", tmp_path / "no" / "o.csv").returncode == 1
 
 
+def test_a_changed_output_and_rows_of_another_folder_stay(tag, clips, make_clip, tmp_path):
+    output, other = tmp_path / "o.csv", tmp_path / "other"
+    other.mkdir()
+    make_clip(other / "z.mp4")
+    assert tag(clips, "-o", output).returncode == 0
+    made = output.read_bytes()
+    done = tag(other, "-o", output)
+    assert done.returncode == 2 and b"is of 3 other videos too" in done.stderr and output.read_bytes() == made
+    done = tag(clips, other, "-o", output)
+    assert done.returncode == 0 and b"4 tagged (3 before)" in done.stderr
+    output.write_bytes(made.replace(b"running", b"walking"))
+    done = tag(clips, other, "-o", output)
+    assert (
+        done.returncode == 2 and b"was changed since the last run" in done.stderr and b"walking" in output.read_bytes()
+    )
+    output.rename(tmp_path / "mine.csv")
+    assert b"4 tagged (4 before)" in tag(clips, other, "-o", output).stderr
+    assert tag(other, "-o", output, "--overwrite").returncode == 0 and len(table(output.read_bytes())) == 3
+
+
 def test_an_output_among_the_videos_is_no_input(tag, clips):
     for paths in (["."], ["."], ["*"]):
         done = tag(*paths, "-o", "tags.csv", cwd=clips)

@@ -39,7 +39,7 @@ def tag(
 
     A terminal gets a table, a pipe gets CSV. With -o FILE the run is resumable: run the same command again to go on.
     """
-    from xclip_cli import batch, outputs  # here, so that every other command starts without them
+    from xclip_cli import batch  # here, so that every other command starts without it
     from xclip_cli.cli import report
     from xclip_cli.journal import Journal
 
@@ -64,7 +64,7 @@ def tag(
         if target:
             for _ in shown:
                 pass
-            outputs.write(target, format_name, job.results)
+            job.write(target, format_name, journal)
         else:
             report.print_results(format_name, batch.in_order(found.videos, shown))
     report.summarise(job, target, time.perf_counter() - started, quiet, verbose)
