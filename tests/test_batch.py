@@ -274,7 +274,7 @@ def test_a_foreign_output_is_replaced_only_when_asked(tmp_path):
         batch.check_output(tmp_path, [], overwrite=True)
 
 
-def finish(output, *videos):
+def finish(output, *videos, format_name="csv"):
     """As a run does: a journal and an output that it knows."""
     results = [VideoResult(str(video), "m", "l", error="x") for video in videos]
     with Journal(output) as journal:
@@ -283,12 +283,13 @@ def finish(output, *videos):
             journal.append(str(result.video), result)
         job = batch.Batch([result.video for result in results], from_names("a,b"), TagSettings())
         job._results = {result.video: result for result in results}
-        job.write(output, "csv", journal)
+        job.write(output, format_name, journal)
 
 
-def test_an_output_that_was_changed_by_hand_is_not_replaced(tmp_path):
-    output, videos = tmp_path / "o.csv", [str(fill(tmp_path, "a.mp4") / "a.mp4")]
-    finish(output, *videos)
+@pytest.mark.parametrize("format_name", ["csv", "json", "jsonl"])
+def test_an_output_that_was_changed_by_hand_is_not_replaced(tmp_path, format_name):
+    output, videos = tmp_path / "o.csv", [str(fill(tmp_path, "é a.mp4") / "é a.mp4")]
+    finish(output, *videos, format_name=format_name)
     batch.check_output(output, videos, overwrite=False)
     made = output.read_bytes()
     for changed in (made.replace(b"x", b"y"), made + b"note\n", b""):

@@ -1,6 +1,7 @@
 """Folders, CSV files and Kinetics lists become samples."""
 
 import os
+import random
 import unicodedata
 
 import pytest
@@ -189,6 +190,12 @@ def test_kinetics_own_table_finds_cut_clips_and_parts_of_whole_videos(tmp_path):
     assert gone.path == str(tmp_path / "gone_000001_000011.mp4")
 
 
+def test_two_spellings_of_a_label_are_not_two_classes(tmp_path):
+    path = table(tmp_path, "video,label\na.mp4,tai  chi\nb.mp4,Tai Chi\nc.mp4,x\n")
+    with pytest.raises(UsageError, match="has the labels 'Tai Chi' and 'tai  chi'"):
+        read_samples(path)
+
+
 # Lists
 
 
@@ -268,6 +275,28 @@ def test_the_list_beside_it_tells_where_ids_begin(tmp_path):
     with pytest.raises(UsageError, match="count from 1"):
         read_samples(val, tmp_path / "n.txt")
     assert read_samples(val, tmp_path / "n.txt", beside=train)[0].label == "y"
+
+
+PIECES = [*'"\0\r\n,;\t\ufeffé 1-\\:', "id,name\n", "video,label\n", "sep=;\n", "0:"]
+SEEDS = ["video,label,split\na.mp4,x,train\nb.mp4,y,val\n", "a.mp4 1\nb.mp4 75 2\n", "1 x\n2 y\n", "id,name\n0,x\n"]
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_damaged_file_is_read_or_refused_in_one_line(tmp_path, seed):
+    chance = random.Random(seed)
+    for _ in range(200):
+        text = chance.choice(SEEDS)
+        for _ in range(chance.randrange(1, 5)):
+            place = chance.randrange(len(text) + 1)
+            text = text[:place] + chance.choice(PIECES) + text[place + chance.randrange(3) :]
+        encoding = chance.choice(["utf-8", "cp1252", "utf-16"])
+        path = table(tmp_path, text.replace("\ufeff" * (encoding == "cp1252"), "").encode(encoding, "ignore"))
+        table(tmp_path, chance.choice([text, *SEEDS]), "names.txt")
+        for more in ((), (tmp_path / "names.txt",)):
+            try:
+                read_samples(path, *more)
+            except UsageError as error:
+                assert "\n" not in error.message
 
 
 # Folders

@@ -22,6 +22,8 @@ def rows(tmp_path, content, name="t.csv"):
         "a\tb\n\n\n c \t d\n",
         " a , b ,\n\n,,\nc,d,\n;;\n".replace(";;", ",,"),
         'sep=;\n"a";"b"\nc;d\n',
+        "SEP=\t\na\tb\nc\td\n",
+        "\ta;b\nc;d\n",
         "a, b\nc,\u00a0d\u00a0\n",
         codecs.BOM_UTF16_LE + "a\tb\r\nc\td\r\n".encode("utf-16-le"),
         codecs.BOM_UTF16_BE + "a,b\nc,d\n".encode("utf-16-be"),

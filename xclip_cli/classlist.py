@@ -72,6 +72,8 @@ def _with_header(path: Path, first: str) -> Entries | None:
     rows = tables.read_rows(path)
     line, heads = next(rows)
     columns = tables.columns_of(path, line, heads, {"id": _IDS, "name": _NAMES})
+    if "name" not in columns:
+        return None
     found = []
     for row in tables.rows_by_column(path, heads, columns, rows):
         number = row.cells.get("id")
@@ -112,8 +114,8 @@ def numbered_lines(lines: Sequence[tuple[int, str]]) -> Entries | None:
 
 
 def _plain(path: Path, lines: Sequence[tuple[int, str]]) -> Entries:
-    bare = [(line, text) for line, text in lines if not re.match(r"\d+[\s,;.:)]", text)]
-    if len(bare) * 2 < len(lines):
+    bare = [(line, text) for line, text in lines if not _NUMBERED.fullmatch(text)]
+    if 0 < len(bare) * 2 < len(lines):
         raise UsageError(f"{path}, line {bare[0][0]}: {bare[0][1][:60]!r} has no id, as other lines have", "add it")
     line, first = lines[0]
     if tables.column_name(first.strip('"')) in _NAMES:

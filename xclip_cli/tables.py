@@ -22,7 +22,7 @@ _BOMS = (
 _LINE_END = re.compile(rb"\r\n|\r|\n")
 _HIGH_BYTES = re.compile(rb"(?:[\x81-\xfe][\x40-\x7e\x80-\xfe])+")
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
-_EXCEL_SEPARATOR = re.compile(r"sep=(.)", re.IGNORECASE)
+_EXCEL_SEPARATOR = re.compile(r"sep=([,;|]?)", re.IGNORECASE)  # a tab at its end is stripped
 _SHOWN = 60
 
 
@@ -94,11 +94,11 @@ def read_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
     Cells are separated by comma, semicolon or tab, whichever the first row has most of; Excel's `sep=;` chooses too.
     """
     text = read_text(path)
-    first = next((line for line in text.split("\n") if strip(line)), "")
-    chosen = _EXCEL_SEPARATOR.fullmatch(strip(first))
+    first = next((strip(line) for line in text.split("\n") if strip(line)), "")
+    chosen = _EXCEL_SEPARATOR.fullmatch(first)
     reader = csv.reader(
         io.StringIO(text, newline=""),
-        delimiter=chosen[1] if chosen else delimiter_of(first),
+        delimiter=(chosen[1] or "\t") if chosen else delimiter_of(first),
         skipinitialspace=True,
         strict=True,
     )

@@ -146,6 +146,7 @@ def test_clips_of_ones_own_are_read_once_and_may_have_a_split(tmp_path):
         read_task(str(path), labels.from_names("run,dive"), settings())
     path.write_text("video,label,split\na.mp4,x,train\nb.mp4,y,val\nc.mp4,x,test\n")
     assert [s.split for s in read_task(str(path), None, settings()).samples] == ["val", "test"]
+    assert read_task(str(path), None, settings()).facts == {"splits": "1 val, 1 test"}
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import hashlib
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -67,13 +68,14 @@ def read_task(data: str, label_set: LabelSet | None, settings: AccuracySettings)
         raise UsageError("--split-file belongs to a protocol", f"add --protocol, one of {', '.join(PROTOCOLS)}")
     if settings.class_names != AccuracySettings.class_names:
         raise UsageError("--class-names belongs to a protocol", f"add --protocol, one of {', '.join(PROTOCOLS)}")
-    samples = read_samples(data, settings.class_list)
+    samples, facts = read_samples(data, settings.class_list), {}
     if any(sample.split for sample in samples):
         samples = [sample for sample in samples if sample.split in ("val", "test")]
         if not samples:
             raise UsageError(f"{data!r} has no clip whose split is val or test", "leave the column split out")
+        facts["splits"] = ", ".join(f"{n} {split}" for split, n in Counter(s.split for s in samples).items())
     samples = list(dict.fromkeys(samples))
-    return _task(data, samples, label_set or labels.from_names(label_names(samples), name="classes"), None, {})
+    return _task(data, samples, label_set or labels.from_names(label_names(samples), name="classes"), None, facts)
 
 
 def _read_protocol(data: str, label_set: LabelSet | None, settings: AccuracySettings) -> Task:

@@ -37,4 +37,17 @@ def read_samples(
         samples = from_table(source, base)
     if not samples:
         raise UsageError(f"{str(source)!r} holds no clips: it must hold at least one per class")
+    _check_spellings(source, samples)
     return samples
+
+
+def _check_spellings(source: Path, samples: list[Sample]) -> None:
+    """Labels that differ in case and blanks alone would be two classes."""
+    seen: dict[str, str] = {}
+    for label in label_names(samples):
+        first = seen.setdefault(" ".join(label.casefold().split()), label)
+        if first != label:
+            raise UsageError(
+                f"{str(source)!r} has the labels {first!r} and {label!r}: they must differ in more than case",
+                "write them alike, or rename one",
+            )
