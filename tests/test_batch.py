@@ -274,6 +274,55 @@ def test_a_foreign_output_is_replaced_only_when_asked(tmp_path):
         batch.check_output(tmp_path, [], overwrite=True)
 
 
+def finish(output, *videos, format_name="csv"):
+    """As a run does: a journal and an output that it knows."""
+    results = [VideoResult(str(video), "m", "l", error="x") for video in videos]
+    with Journal(output) as journal:
+        journal.load()
+        for result in results:
+            journal.append(str(result.video), result)
+        job = batch.Batch([result.video for result in results], from_names("a,b"), TagSettings())
+        job._results = {result.video: result for result in results}
+        job.write(output, format_name, journal)
+
+
+@pytest.mark.parametrize("format_name", ["csv", "json", "jsonl"])
+def test_an_output_that_was_changed_by_hand_is_not_replaced(tmp_path, format_name):
+    output, videos = tmp_path / "o.csv", [str(fill(tmp_path, "é a.mp4") / "é a.mp4")]
+    finish(output, *videos, format_name=format_name)
+    batch.check_output(output, videos, overwrite=False)
+    made = output.read_bytes()
+    for changed in (made.replace(b"x", b"y"), made + b"note\n", b""):
+        output.write_bytes(changed)
+        with pytest.raises(UsageError, match=r"o\.csv' was changed since the last run") as caught:
+            batch.check_output(output, videos, overwrite=False)
+        assert "--overwrite" in caught.value.hint and "rename" in caught.value.hint
+        batch.check_output(output, videos, overwrite=True)
+    output.write_bytes(made)
+    batch.check_output(output, videos, overwrite=False)
+    output.unlink()
+    batch.check_output(output, videos, overwrite=False)
+
+
+def test_rows_of_other_videos_are_not_dropped(tmp_path, monkeypatch):
+    output = fill(tmp_path, "one/a.mp4", "one/b.mp4", "two/a.mp4") / "o.csv"
+    monkeypatch.chdir(tmp_path / "one")
+    finish(output, "a.mp4", "b.mp4")
+    for same in (["a.mp4", "b.mp4"], ["./b.mp4", str(tmp_path / "one/a.mp4"), "../two/a.mp4"]):
+        batch.check_output(output, same, overwrite=False)
+    monkeypatch.chdir(tmp_path / "two")
+    for videos in (["a.mp4"], ["../one/a.mp4"]):
+        with pytest.raises(UsageError, match=r"is of [12] other videos? too, such as '.*one/[ab]\.mp4'") as caught:
+            batch.check_output(output, videos, overwrite=False)
+        assert "--overwrite" in caught.value.hint and "another -o" in caught.value.hint
+    batch.check_output(output, ["a.mp4"], overwrite=True)
+    (tmp_path / "link").symlink_to("one")
+    batch.check_output(output, ["../link/a.mp4", "../link/b.mp4"], overwrite=False)
+    for gone in ("one/a.mp4", "one/b.mp4"):
+        os.remove(tmp_path / gone)
+    batch.check_output(output, ["a.mp4"], overwrite=False)
+
+
 def test_results_are_given_in_order_as_soon_as_they_can_be():
     videos = ["a", "b", "c"]
     finished = []

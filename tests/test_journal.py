@@ -1,3 +1,4 @@
+import json
 import os
 
 import pytest
@@ -90,3 +91,33 @@ def test_the_key_follows_size_mtime_and_configuration(tmp_path):
     os.utime(video, ns=(1, 2))
     assert len({first, second, video_key(str(video), "c")}) == 3
     assert video_key(str(tmp_path / "missing"), "c")
+
+
+def test_outputs_are_known_again_and_no_video_is_lost(tmp_path):
+    output = tmp_path / "o.csv"
+    write(output, ("k1", DONE), ("k2", DONE))
+    with Journal(output) as journal:
+        journal.load()
+        journal.note_output("1" * 64)
+        journal.note_output("2" * 64)
+        journal.append("k3", DONE)
+        journal.note_output("1" * 64)
+    assert list(load(output)) == ["k1", "k2", "k3"]
+    assert Journal(output).path.read_bytes().count(b"\n") == 3
+    assert Journal(output).recorded() == ([os.path.abspath("a.mp4")], {"1" * 64, "2" * 64})
+
+
+def test_an_empty_journal_notes_nothing(tmp_path):
+    with Journal(tmp_path / "o.csv") as journal:
+        journal.load()
+        journal.note_output("1" * 64)
+    assert Journal(tmp_path / "o.csv").recorded() == ([], set())
+
+
+def test_videos_of_a_journal_of_before_are_known(tmp_path):
+    write(tmp_path / "o.csv", ("k1", DONE))
+    path = Journal(tmp_path / "o.csv").path
+    entry = json.loads(path.read_bytes())
+    del entry["place"]
+    path.write_text(json.dumps(entry) + "\n")
+    assert Journal(tmp_path / "o.csv").recorded() == ([os.path.abspath("a.mp4")], set())

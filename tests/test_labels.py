@@ -330,3 +330,48 @@ def test_the_fingerprint_follows_everything_that_can_change_a_result(seed):
     assert len(set(prints)) == len(prints) and all(re.fullmatch("[0-9a-f]{64}", x) for x in prints)
     moved = tuple(dataclasses.replace(label, source="elsewhere:1") for label in label_set.labels)
     assert dataclasses.replace(label_set, labels=moved, about="other").fingerprint == label_set.fingerprint
+
+
+# Files of data sets
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("classInd.txt", "1 Brush hair\n2 rock, paper\n"),
+        ("classInd.txt", "# UCF101\r\n0\tBrush hair\r\n\r\n1\trock, paper\r\n"),
+        ("classes.csv", 'id,name\n1,"rock, paper"\n0,Brush hair\n'),
+        ("classes.csv", '\ufeffID;Name;note\r\n0;Brush hair;x\r\n1;"rock, paper";\r\n'),
+        ("classes.csv", 'Brush hair\n"rock, paper"\n'),
+    ],
+)
+def test_numbers_of_data_sets_are_no_part_of_the_names(load, name, text):
+    assert names(load(text, name)) == ["Brush hair", "rock, paper"]
+
+
+@pytest.mark.parametrize("text", ["100 metres\n200 metres\n", "1 on 1\n2 on 2\nfree throw\n", "3 point shot\n"])
+def test_numbers_that_do_not_count_the_lines_stay(load, text):
+    assert names(load(text, "my.txt")) == text.splitlines()
+
+
+def test_a_label_of_a_csv_knows_its_line(load):
+    assert load("id,name\n\n0,a\n1,b\n", "c.csv").labels[1].source.endswith("c.csv:4")
+
+
+@pytest.mark.parametrize(
+    ("content", "name", "said"),
+    [
+        (b"a\ncaf\xe9\n", "l.txt", r"l\.txt:2: the file is not UTF-8, probably cp1252: 'café'"),
+        (b"id,name\n0,caf\xe9\n", "l.csv", r"l\.csv, line 2: not UTF-8, probably cp1252: '0,café'"),
+        ("- 跑步\n".encode("gbk"), "l.yaml", r"l\.yaml:1: the file is not UTF-8, probably gb18030: '- 跑步'"),
+        ("- a".encode("utf-16"), "l.yaml", "the file is not UTF-8, probably utf-16"),
+        (b"id,name\n0,a\n0,b\n", "l.csv", r"l\.csv, line 3: the id 0 is listed twice"),
+        (b"id,name\n", "l.csv", "a header and no classes"),
+        (b"", "l.csv", "is empty"),
+        (b"x" * 1_000_001, "l.csv", "too large"),
+    ],
+)
+def test_a_file_of_another_kind_is_one_line(load, content, name, said):
+    with pytest.raises(LabelError, match=said) as caught:
+        load(content, name)
+    assert "\n" not in caught.value.message

@@ -1,7 +1,11 @@
+import os
+
+import numpy as np
 import pytest
 import torch
 
 from xclip_cli import LabelSet, Tagger, labels
+from xclip_cli.checkpoint import open_checkpoint, save
 from xclip_cli.errors import LabelError, ModelError, UsageError
 from xclip_cli.labels import Label
 from xclip_cli.preprocess import normalise, preprocess
@@ -27,6 +31,43 @@ def test_similarity_does_not_depend_on_the_other_labels_but_score_does(tagger, c
     same = next(tag for tag in several if tag.label == "running")
     assert alone.score == 1.0 and same.score < 1.0
     assert same.similarity == pytest.approx(alone.similarity, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("paths", "said"),
+    [
+        ("a.mp4", "takes several paths, not 'a.mp4'"),
+        (np.zeros((2, 4, 4, 3), np.uint8), r"a path was expected, not ndarray of shape \(4, 4, 3\)"),
+        ([torch.zeros(2, 3)], r"not Tensor of shape \(2, 3\)"),
+        (np.array(7), r"not ndarray of shape \(\)"),
+        ([["a.mp4"]], "not list"),
+        (7, "not int"),
+        (None, "not NoneType"),
+    ],
+)
+def test_what_is_no_path_is_said_at_once(tagger, paths, said):
+    with pytest.raises(UsageError, match=said):
+        tagger.set_labels("a,b").tag_many(paths)
+
+
+def test_one_path_may_be_text_bytes_or_a_path(tagger, clips):
+    tagger.set_labels("a,b")
+    paths = [str(clips / "a.mp4"), os.fsencode(clips / "a.mp4"), clips / "a.mp4", np.array([str(clips / "a.mp4")])[0]]
+    assert {(type(r.video), r.status) for r in tagger.tag_many(np.array(paths, dtype=object))} == {(str, "ok")}
+    for wrong in (np.zeros((4, 4)), ["a.mp4"], None):
+        with pytest.raises(UsageError, match="a path was expected"):
+            tagger.tag(wrong)
+
+
+def test_a_tuned_model_looks_for_its_own_labels(toy_model, clips, tmp_path):
+    checkpoint = open_checkpoint(toy_model)
+    own = tmp_path / "own.safetensors"
+    save(checkpoint.full_model(), own, preprocessing=checkpoint.preprocessing, name="own", labels=["a cat", "灌篮"])
+    tagger = Tagger(str(own), workers=1)
+    assert {tag.label for tag in tagger.tag(clips / "a.mp4").segments[0].tags} == {"a cat", "灌篮"}
+    assert tagger.label_set.labels[1].prompts == ("灌篮",)
+    assert tagger.set_labels("灌篮,投篮").label_set.labels[0].prompts == ("灌篮",)  # it was tuned on this text
+    assert "a player shooting a basketball at the hoop" in tagger.label_set.labels[1].prompts
 
 
 def test_a_video_that_cannot_be_read_is_a_result(tagger, clips, tmp_path):

@@ -1,15 +1,18 @@
 """Many videos to one output: folder -> jobs, minus journal -> engine -> results as they finish -> output."""
 
+import hashlib
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 
-from xclip_cli import __version__
+from xclip_cli import __version__, outputs
 from xclip_cli.engines import local
 from xclip_cli.errors import UsageError
 from xclip_cli.journal import Journal, video_key
 from xclip_cli.labels import LabelSet
+from xclip_cli.outputs import FORMATS
+from xclip_cli.outputs.base import render
 from xclip_cli.results import VideoResult
 from xclip_cli.settings import TagSettings
 from xclip_cli.video.finding import Finder, Found, identity, is_pattern
@@ -65,7 +68,10 @@ def _own_files(output: Path | None) -> tuple[str, ...]:
 
 
 def check_output(output: Path, videos: Iterable[str], overwrite: bool) -> None:
-    """Raises UsageError where `output` is one of the videos, or would replace a file that no journal calls ours."""
+    """Raises UsageError where `output` is one of the videos, or would replace what no run here made.
+
+    That is a file without a journal, one that was changed since, and rows of videos that are not among these.
+    """
     if os.path.isdir(output):
         raise UsageError(f"the output {str(output)!r} is a folder: it must be a file", "add a file name, e.g. tags.csv")
     journal = Journal(output).path
@@ -80,6 +86,33 @@ def check_output(output: Path, videos: Iterable[str], overwrite: bool) -> None:
     if os.path.exists(output) and not overwrite and not os.path.exists(journal):
         raise UsageError(
             f"the output {str(output)!r} exists and was not made by a run here", "add --overwrite to replace it"
+        )
+    if os.path.exists(journal) and not overwrite:
+        recorded, made = Journal(output).recorded()
+        _check_unchanged(output, made)
+        _check_kept(output, recorded, videos)
+
+
+def _check_unchanged(output: Path, made: set[str]) -> None:
+    if made and os.path.exists(output) and hashlib.sha256(output.read_bytes()).hexdigest() not in made:
+        raise UsageError(
+            f"the output {str(output)!r} was changed since the last run: it is not replaced",
+            "rename it and run again (nothing is tagged twice), or add --overwrite to start over",
+        )
+
+
+def _check_kept(output: Path, recorded: Iterable[str], videos: Iterable[str]) -> None:
+    """Rows of videos that are gone may go; those of others may not."""
+    named = {os.path.abspath(video) for video in videos}
+    others = [video for video in recorded if video not in named and os.path.lexists(video)]
+    if others:
+        files = {identity(video) for video in named}
+        others = [video for video in others if identity(video) not in files]
+    if others:
+        count = "1 other video" if len(others) == 1 else f"{len(others)} other videos"
+        raise UsageError(
+            f"the output {str(output)!r} is of {count} too, such as {others[0]!r}: their rows would be lost",
+            "name them as well, choose another -o, or add --overwrite to start over",
         )
 
 
@@ -134,6 +167,14 @@ class Batch:
             self._results[result.video] = result
             self.failed += result.error is not None
             yield result
+
+    def write(self, output: Path, format_name: str, journal: Journal) -> None:
+        """Writes the results so far; the journal will know the file again. Raises OutputError."""
+        digest = hashlib.sha256()
+        for piece in render(FORMATS[format_name](), self.results):
+            digest.update(piece.encode())
+        journal.note_output(digest.hexdigest())
+        outputs.write(output, format_name, self.results)
 
     def _outcomes(self, videos: Sequence[str]) -> Iterator[VideoResult]:
         """The unreadable first, then what the engine gives."""

@@ -1,7 +1,8 @@
 """The append-only record of finished videos that makes a run resumable.
 
-One JSON line per finished video: who it was (path, size, mtime), under which configuration, and its whole result.
-A line is written in one call, so that a killed run leaves at most one torn line, which the next run drops.
+One JSON line per finished video: who it was (path, size, mtime), under which configuration, and its whole result; the
+last line also has the hashes of the outputs that were made. A line is written in one call, so that a killed run leaves
+at most one torn line, which the next run drops.
 """
 
 import contextlib
@@ -38,6 +39,7 @@ class Journal:
     def __init__(self, output: Path):
         self.path = output.with_name(output.name + ".journal")
         self._file = None
+        self._last_line = b""
 
     def __enter__(self) -> "Journal":
         return self
@@ -63,6 +65,7 @@ class Journal:
                 self._file.truncate(len(whole))
         except OSError as error:
             raise self._unwritable(error) from error
+        self._last_line = whole[whole.rfind(b"\n", 0, -1) + 1 :]
         finished = {}
         for line in whole.splitlines():
             with contextlib.suppress(ValueError, KeyError, TypeError):
@@ -71,13 +74,48 @@ class Journal:
         return {key: result for key, result in finished.items() if result.error is None}
 
     def append(self, key: str, result: VideoResult) -> None:
-        line = json.dumps({"key": key, "result": asdict(result)}).encode() + b"\n"
+        place = os.path.abspath(result.video)
+        self._write(json.dumps({"key": key, "place": place, "result": asdict(result)}).encode() + b"\n")
+
+    def recorded(self) -> tuple[list[str], set[str]]:
+        """The absolute paths of all videos that earlier runs finished, and the SHA-256 of each output they made."""
+        try:
+            lines = self.path.read_bytes().splitlines()
+        except OSError as error:
+            raise self._unwritable(error) from error
+        places, outputs = {}, set()
+        for line in lines:
+            with contextlib.suppress(ValueError, KeyError, TypeError):
+                entry = json.loads(line)
+                places[entry.get("place") or os.path.abspath(entry["result"]["video"])] = None
+                outputs.update(entry.get("outputs", ()))
+        return list(places), outputs
+
+    def note_output(self, sha256: str) -> None:
+        """Remembers in the last line what is about to be written, so that a change by hand is seen later."""
+        try:
+            known = json.loads(self._last_line).get("outputs", ())
+        except (ValueError, AttributeError):
+            return
+        end = b"]}\n" if known else b"}\n"
+        if sha256 not in known and self._last_line.endswith(end):
+            more = (f', "{sha256}"' if known else f', "outputs": ["{sha256}"').encode() + b"]}\n"
+            try:
+                with open(self.path, "r+b", buffering=0) as file:  # the other one can only append
+                    file.seek(-len(end), os.SEEK_END)
+                    file.write(more)  # over the end of the line, in one call: a kill leaves it as it was
+            except OSError as error:
+                raise self._unwritable(error) from error
+            self._last_line = self._last_line.removesuffix(end) + more
+
+    def _write(self, line: bytes) -> None:
         try:
             written = self._file.write(line)
         except OSError as error:
             raise self._unwritable(error) from error
         if written != len(line):
             raise self._unwritable(OSError("the disk is full"))
+        self._last_line = line
 
     def _lock(self) -> None:
         try:

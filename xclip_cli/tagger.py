@@ -15,6 +15,7 @@ import torch
 from xclip_cli.checkpoint import open_checkpoint
 from xclip_cli.errors import UsageError, VideoError
 from xclip_cli.labels import LabelSet, from_names
+from xclip_cli.labels.typed import understand
 from xclip_cli.model.xclip import VideoFeatures
 from xclip_cli.preprocess import crops, normalise
 from xclip_cli.registry import Resize
@@ -75,9 +76,11 @@ class Tagger:
     def set_labels(self, labels: LabelSet | Sequence[str] | str) -> "Tagger":
         """Chooses what to look for: a LabelSet, a list of names or a comma-separated string; gives the tagger itself.
 
-        Raises LabelError for a label that breaks a rule.
+        Without it, a model that was tuned on labels looks for these. Names in a language that built-in sets speak have
+        the prompts of their labels. Raises LabelError for a label that breaks a rule.
         """
-        self.label_set = labels if isinstance(labels, LabelSet) else from_names(labels)
+        own = self.checkpoint.default_labels
+        self.label_set = labels if isinstance(labels, LabelSet) else understand(from_names(labels), own)
         self._text = text_features(self.label_set, self.checkpoint).to(self.device)
         return self
 
@@ -94,7 +97,7 @@ class Tagger:
         self._require_labels()
         if isinstance(paths, str | bytes | os.PathLike):
             raise UsageError(f"tag_many takes several paths, not {paths!r}", "tag(path) takes one")
-        paths = [str(path) for path in paths]
+        paths = [_as_path(path) for path in _as_list(paths)]
         results = self._run(paths)
         if not progress:
             return results
@@ -186,8 +189,30 @@ class Tagger:
         return VideoResult(path, self.checkpoint.name, self.label_set.name, **outcome)
 
     def _require_labels(self) -> None:
+        if self.label_set is None and self.checkpoint.default_labels:
+            self.set_labels(self.checkpoint.default_labels)
         if self.label_set is None:
             raise UsageError("no labels are set", 'call set_labels(["dogs pulling sled", "dunking"]) first')
+
+
+def _as_list(paths: Iterable) -> list:
+    try:
+        return list(iter(paths))
+    except TypeError:
+        raise _no_path(paths) from None
+
+
+def _as_path(path: str | os.PathLike[str]) -> str:
+    try:
+        return str(os.fsdecode(path))
+    except TypeError:
+        raise _no_path(path) from None
+
+
+def _no_path(value: object) -> UsageError:
+    shape = getattr(value, "shape", None)
+    what = type(value).__name__ if shape is None else f"{type(value).__name__} of shape {tuple(shape)}"
+    return UsageError(f"a path was expected, not {what}: videos are read from files", "write frames to a file first")
 
 
 def _threshold(of_label: float | None, of_all: float | None) -> float:

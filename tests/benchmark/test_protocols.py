@@ -70,6 +70,30 @@ def test_kinetics_videos_are_found_by_id_and_time_and_those_that_are_gone_stay(t
     }
 
 
+def test_kinetics_own_table_may_be_another_programs_and_a_whole_video_is_measured_in_its_part(tmp_path):
+    (tmp_path / "v").mkdir()
+    (tmp_path / "v/abc.mp4").touch()
+    text = "Label;YouTube_ID;Time_Start;Time_End;Split\r\narchery;abc;5;15;Validate\r\n;;;;\r\nyoga;abc;5;15;train\r\n"
+    (tmp_path / "val.csv").write_bytes(text.encode("utf-8-sig"))
+    [sample] = read_task(str(tmp_path / "v"), None, settings("k400-val", tmp_path / "val.csv")).samples
+    assert (sample.path, sample.start_seconds, sample.end_seconds) == (str(tmp_path / "v/abc.mp4"), 5, 15)
+    (tmp_path / "val.csv").write_text("label,youtube_id,time_start,time_end\n\narchery,abc,five,15\n")
+    with pytest.raises(UsageError, match=r"val\.csv, line 3: start_seconds is 'five'"):
+        read_task(str(tmp_path / "v"), None, settings("k400-val", tmp_path / "val.csv"))
+
+
+def test_lists_of_protocols_may_have_tabs_spaces_in_names_and_no_latin_1(tmp_path):
+    (tmp_path / "testlist01.txt").write_text("TaiChi/v a b.avi\t2\r\n\r\nTaiChi/c d.avi\r\n")
+    task = read_task(str(tmp_path), None, settings("ucf101-split1", tmp_path / "testlist01.txt"))
+    assert list(places(task, tmp_path)) == ["v a b.avi", "c d.avi"]
+    (tmp_path / "testlist01.txt").write_bytes(b"TaiChi/a.avi\nTaiChi/\xe9.avi\n")
+    with pytest.raises(UsageError, match=r"testlist01\.txt, line 2: not UTF-8, probably cp1252"):
+        read_task(str(tmp_path), None, settings("ucf101-split1", tmp_path / "testlist01.txt"))
+    (tmp_path / "brush_hair_test_split1.txt").write_text("c  d.avi\t2 \n")
+    task = read_task(str(tmp_path), None, settings("hmdb51-split1", tmp_path))
+    assert list(places(task, tmp_path)) == ["brush_hair/c  d.avi"]
+
+
 def test_a_zero_shot_split_keeps_its_own_160_classes(tmp_path):
     names = [label.name for label in labels.builtin("kinetics600").labels]
     (tmp_path / "classes.csv").write_text("id,name\n" + "".join(f"{i},{name}\n" for i, name in enumerate(names[:160])))
@@ -122,6 +146,7 @@ def test_clips_of_ones_own_are_read_once_and_may_have_a_split(tmp_path):
         read_task(str(path), labels.from_names("run,dive"), settings())
     path.write_text("video,label,split\na.mp4,x,train\nb.mp4,y,val\nc.mp4,x,test\n")
     assert [s.split for s in read_task(str(path), None, settings()).samples] == ["val", "test"]
+    assert read_task(str(path), None, settings()).facts == {"splits": "1 val, 1 test"}
 
 
 @pytest.mark.parametrize(

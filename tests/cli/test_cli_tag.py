@@ -10,6 +10,8 @@ import time
 
 import pytest
 
+from xclip_cli import labels
+
 LABELS = ["--labels", "running,dunking,a dog"]
 
 
@@ -106,6 +108,26 @@ def test_an_output_that_is_not_ours_or_one_of_the_videos_is_refused(tag, clips, 
     assert tag(clips, "-o", tmp_path / "no" / "o.csv").returncode == 1
 
 
+def test_a_changed_output_and_rows_of_another_folder_stay(tag, clips, make_clip, tmp_path):
+    output, other = tmp_path / "o.csv", tmp_path / "other"
+    other.mkdir()
+    make_clip(other / "z.mp4")
+    assert tag(clips, "-o", output).returncode == 0
+    made = output.read_bytes()
+    done = tag(other, "-o", output)
+    assert done.returncode == 2 and b"is of 3 other videos too" in done.stderr and output.read_bytes() == made
+    done = tag(clips, other, "-o", output)
+    assert done.returncode == 0 and b"4 tagged (3 before)" in done.stderr
+    output.write_bytes(made.replace(b"running", b"walking"))
+    done = tag(clips, other, "-o", output)
+    assert (
+        done.returncode == 2 and b"was changed since the last run" in done.stderr and b"walking" in output.read_bytes()
+    )
+    output.rename(tmp_path / "mine.csv")
+    assert b"4 tagged (4 before)" in tag(clips, other, "-o", output).stderr
+    assert tag(other, "-o", output, "--overwrite").returncode == 0 and len(table(output.read_bytes())) == 3
+
+
 def test_an_output_among_the_videos_is_no_input(tag, clips):
     for paths in (["."], ["."], ["*"]):
         done = tag(*paths, "-o", "tags.csv", cwd=clips)
@@ -180,6 +202,25 @@ def test_threshold_and_background_give_unknown(tag, clips, tmp_path):
     file.write_text("labels: [a]\nbackground: [b, c, d]\n")
     rows = table(tag(clips, labels=["--labels-file", file]).stdout)
     assert {row["label"] for row in rows} <= {"a", "unknown"}
+
+
+def test_labels_that_were_probably_not_meant_are_said_unless_quiet(tag, clips):
+    done = tag(clips, labels=["--labels", "running；a dog"])
+    assert done.returncode == 0
+    first, second = done.stderr.decode().splitlines()
+    assert first.startswith("warning: 'running；a dog' was understood as one label") and "always scores 1.0" in second
+    assert tag(clips, "--quiet", labels=["--labels", "running；a dog"]).stderr == b""
+    assert tag(clips, labels=["--labels", "running", "--labelset", "everyday"]).stderr == b""
+
+
+def test_chinese_labels_are_those_of_the_built_in_set(tag, clips, tmp_path):
+    file = tmp_path / "custom.yaml"
+    prompts = labels.builtin("sports").labels[1].prompts
+    file.write_text(f"labels: [{{name: 灌篮, prompts: {list(prompts)}}}, a dog]\n", encoding="utf-8")
+    done = tag(clips, labels=["--labels", "灌篮,a dog"])
+    assert done.stderr == b"" and done.stdout == tag(clips, labels=["--labels-file", file]).stdout
+    assert "灌篮" in {row["label"] for row in table(done.stdout)}
+    assert "not in Latin letters: '跑酷之王'" in tag(clips, labels=["--labels", "跑酷之王,a dog"]).stderr.decode()
 
 
 def test_views_are_averaged_and_deterministic(tag, clips):

@@ -32,6 +32,7 @@ def test_check_reads_every_clip_and_learns_nothing(data, toy_model):
     head, cat, dog = (line.split("\t") for line in done.stdout.splitlines())
     assert head[0] == "class" and cat[0] == "a cat" and dog[0] == "a dog"
     assert [int(row[1]) + int(row[2]) for row in (cat, dog)] == [4, 4]
+    assert head[-1] == "for example" and all(os.path.dirname(row[-1]) == str(data / row[0]) for row in (cat, dog))
     assert "bad.mp4" in done.stderr and "twin.mp4" in done.stderr and "Traceback" not in done.stderr
 
 
@@ -80,3 +81,29 @@ def test_an_output_that_is_there_is_not_touched(data, toy_model, tmp_path):
     done = xclip("finetune", data, "-o", tmp_path / "run", "--model", toy_model, "--epochs", 1)
     assert done.returncode == 2 and "not empty" in done.stderr
     assert [file.name for file in (tmp_path / "run").iterdir()] == ["mine.txt"]
+
+
+def test_check_reads_official_lists_and_folders_of_splits(shared, toy_model):
+    lists, ds = shared / "cases/lists", shared / "cases/folders/ds"
+    done = xclip(
+        "finetune", lists / "trainlist01.txt", "--class-list", lists / "classInd.txt", "--check", "--model", toy_model
+    )
+    assert done.returncode == 0, done.stderr
+    rows = [line.split("\t") for line in done.stdout.splitlines()[1:]]
+    assert [(row[0], os.path.basename(row[-1])[0]) for row in rows] == [("horse", "h"), ("tennis", "t")]
+    done = xclip("finetune", ds, "--check", "--model", toy_model)
+    assert [line.split("\t")[:3] for line in done.stdout.splitlines()[1:]] == [
+        ["horse", "3", "1"],
+        ["tennis", "3", "1"],
+    ]
+
+
+def test_check_of_rows_marked_test_says_that_they_are_left(data, toy_model):
+    rows = [f"{path.relative_to(data)},{path.parent.name}" for path in sorted(data.glob("*/*.mp4"))]
+    splits = ["train", "val", "test"] * 2
+    (data / "all.csv").write_text(
+        "Video,Label,Split\n" + "".join(f"{r},{s}\n" for r, s in zip(rows, splits, strict=True))
+    )
+    done = xclip("finetune", data / "all.csv", "--check", "--model", toy_model)
+    assert done.returncode == 0 and "2 clips are marked test" in done.stderr
+    assert [line.split("\t")[1:3] for line in done.stdout.splitlines()[1:]] == [["1", "1"], ["1", "1"]]

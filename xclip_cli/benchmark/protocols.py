@@ -1,23 +1,22 @@
 """Which clips are measured and among which labels: a dataset of one's own, or a published protocol by its name."""
 
-import csv
 import hashlib
-import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from xclip_cli import labels
+from xclip_cli import labels, tables
+from xclip_cli.classlist import key, read_class_list
 from xclip_cli.errors import UsageError
 from xclip_cli.labels import LabelSet
 from xclip_cli.registry import MODELS
 from xclip_cli.samples import Sample, label_names, read_samples
 from xclip_cli.settings import AccuracySettings
-from xclip_cli.video.source import is_video_name
 
 _ZERO_SHOT_CLASSES = 160
-_VALIDATION = ("val", "validate", "validation", "test")
+_NUMBER_LAST = re.compile(r"\s+\d+$")
 
 
 @dataclass(frozen=True)
@@ -58,11 +57,6 @@ class Task:
         return {sample: places[key(sample.label)] for sample in self.samples}
 
 
-def key(name: str) -> str:
-    """What two spellings of a class have in common: letters and digits, without case (TaiChi, tai_chi, tai chi)."""
-    return "".join(c for c in name.casefold() if c.isalnum())
-
-
 def read_task(data: str, label_set: LabelSet | None, settings: AccuracySettings) -> Task:
     """What DATA and the options name: every clip once. ``label_set`` is what to choose among; None: DATA's own labels.
 
@@ -74,13 +68,14 @@ def read_task(data: str, label_set: LabelSet | None, settings: AccuracySettings)
         raise UsageError("--split-file belongs to a protocol", f"add --protocol, one of {', '.join(PROTOCOLS)}")
     if settings.class_names != AccuracySettings.class_names:
         raise UsageError("--class-names belongs to a protocol", f"add --protocol, one of {', '.join(PROTOCOLS)}")
-    samples = read_samples(data, settings.class_list)
+    samples, facts = read_samples(data, settings.class_list), {}
     if any(sample.split for sample in samples):
         samples = [sample for sample in samples if sample.split in ("val", "test")]
         if not samples:
             raise UsageError(f"{data!r} has no clip whose split is val or test", "leave the column split out")
+        facts["splits"] = ", ".join(f"{n} {split}" for split, n in Counter(s.split for s in samples).items())
     samples = list(dict.fromkeys(samples))
-    return _task(data, samples, label_set or labels.from_names(label_names(samples), name="classes"), None, {})
+    return _task(data, samples, label_set or labels.from_names(label_names(samples), name="classes"), None, facts)
 
 
 def _read_protocol(data: str, label_set: LabelSet | None, settings: AccuracySettings) -> Task:
@@ -135,8 +130,7 @@ def _only(names: Sequence[str], samples: list[Sample], label_set: LabelSet) -> t
 
 
 def _zero_shot_names(class_list: Path | None) -> list[str]:
-    names = [] if class_list is None else [line for line in _lines(class_list) if line.lower() != "id,name"]
-    names = [re.sub(r"^\d+\s*,\s*", "", name).strip('"') for name in names]
+    names = [] if class_list is None else list(read_class_list(class_list).names.values())
     if len({key(name) for name in names}) != _ZERO_SHOT_CLASSES:
         raise UsageError(
             f"--class-list names {len(names)} classes: a zero-shot split of Kinetics-600 has {_ZERO_SHOT_CLASSES}",
@@ -148,8 +142,8 @@ def _zero_shot_names(class_list: Path | None) -> list[str]:
 def _ucf101(folder: Path, split: Path, class_list: Path | None) -> list[Sample]:
     """testlist01.txt: `Class/v_Class_g01_c01.avi` a line."""
     samples = []
-    for number, line in enumerate(_lines(split), 1):
-        label, slash, name = line.split(" ")[0].partition("/")
+    for number, line in tables.read_lines(split):
+        label, slash, name = _NUMBER_LAST.sub("", line).partition("/")
         if not slash:
             raise UsageError(f"{split}, line {number}: {line[:80]!r} is not `Class/video.avi`", "testlist01.txt")
         place = folder / label / name
@@ -169,56 +163,22 @@ def _hmdb51(folder: Path, split: Path, class_list: Path | None) -> list[Sample]:
     samples = []
     for file in files:
         label = file.name.removesuffix("_test_split1.txt")
-        for number, line in enumerate(_lines(file), 1):
-            name, _, use = line.rpartition(" ")
-            if use not in ("0", "1", "2"):
+        for number, line in tables.read_lines(file):
+            found = re.fullmatch(r"(.*\S)\s+([012])", line)
+            if not found:
                 raise UsageError(f"{file}, line {number}: {line[:80]!r} is not `video.avi 0|1|2`")
-            if use == "2":
-                samples.append(Sample(str(folder / label / name.strip()), label))
+            if found[2] == "2":
+                samples.append(Sample(str(folder / label / found[1]), label))
     return samples
 
 
 def _kinetics(folder: Path, split: Path, class_list: Path | None) -> list[Sample]:
-    """Kinetics' own CSV, whose videos are ID_START_END.mp4 anywhere in the folder; or a list of `path id`."""
+    """Kinetics' own CSV, whose videos are ID_START_END or ID anywhere in the folder; or a list of `path id`."""
     if split.suffix.lower() != ".csv":
         if class_list is None:
             raise UsageError(f"{str(split)!r} gives numbers for classes", "name them: --class-list FILE")
-        found = read_samples(split, class_list)
-        base = split.parent
-        return [replace(s, path=str(folder / os.path.relpath(s.path, base))) for s in found]
-    rows = list(csv.DictReader(_text(split).splitlines()))
-    needed = {"label", "youtube_id", "time_start", "time_end"}
-    if missing := sorted(needed - set(rows[0] if rows else ())):
-        raise UsageError(f"{split} has no column {missing[0]!r}: it is not Kinetics' own CSV")
-    there = {path.stem: path for path in _videos(folder)}
-    samples = []
-    for row in rows:
-        if (row.get("split") or "val") not in _VALIDATION:
-            continue
-        try:
-            start, end = int(float(row["time_start"])), int(float(row["time_end"]))
-        except ValueError as error:
-            raise UsageError(f"{split}: the times of {row['youtube_id']!r} are no numbers") from error
-        name = f"{row['youtube_id']}_{start:06d}_{end:06d}"
-        path = there.get(name) or there.get(row["youtube_id"]) or folder / f"{name}.mp4"
-        samples.append(Sample(str(path), row["label"]))
-    return samples
-
-
-def _videos(folder: Path) -> Iterator[Path]:
-    for parent, _, files in os.walk(folder):
-        yield from (Path(parent, name) for name in files if is_video_name(name))
-
-
-def _lines(path: Path) -> list[str]:
-    return [line.strip() for line in _text(path).splitlines() if line.strip()]
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"{str(path)!r} cannot be read: {error}") from error
+        return read_samples(split, class_list, folder=folder)
+    return [s for s in read_samples(split, folder=folder) if s.split != "train"]
 
 
 def _hash(path: Path) -> str:

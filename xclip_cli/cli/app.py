@@ -17,7 +17,6 @@ app = typer.Typer(
     name="xclip",
     help="Tag videos with labels of your own choosing, offline.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},

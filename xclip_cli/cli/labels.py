@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from xclip_cli import labels
-from xclip_cli.cli import console
+from xclip_cli.cli import completions, console
 from xclip_cli.errors import LabelError
 from xclip_cli.labels import LabelSet
 
@@ -23,7 +23,14 @@ def list_sets() -> None:
 
 @app.command()
 def show(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="A set of `xclip labels list`, or a label file.")],
+    name: Annotated[
+        str,
+        typer.Argument(
+            metavar="NAME",
+            help="A set of `xclip labels list`, or a label file.",
+            autocompletion=completions.labelsets,
+        ),
+    ],
     lang: Annotated[str | None, typer.Option(help="Show labels in this language, e.g. zh.")] = None,
 ) -> None:
     """The labels of a set with the prompts that are encoded for them."""
@@ -40,7 +47,9 @@ def show(
 
 
 @app.command()
-def check(file: Annotated[Path, typer.Argument(metavar="FILE", help="A label file: .yaml, .yml or .txt.")]) -> None:
+def check(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A label file: .yaml, .yml, .txt or .csv.")],
+) -> None:
     """Read a label file as `xclip tag` would; exit code 2 and one line with the place if it breaks a rule."""
     label_set = labels.load(file)
     _check_lengths(label_set)

@@ -6,15 +6,20 @@ from typing import Annotated
 import typer
 
 from xclip_cli import hub
-from xclip_cli.cli import console
+from xclip_cli.cli import completions, console
 from xclip_cli.errors import ModelError
 from xclip_cli.registry import MODELS, ModelSpec, Preprocessing, find
 
 app = typer.Typer(help="List, show, download and verify models.", no_args_is_help=True)
 
 _ANY = "A name that `xclip models list` shows, or what `xclip tag --model` takes."
-AnyName = Annotated[str, typer.Argument(metavar="NAME", help=_ANY)]
-Name = Annotated[str, typer.Argument(metavar="NAME", help="A model's name, as `xclip models list` shows it.")]
+AnyName = Annotated[str, typer.Argument(metavar="NAME", help=_ANY, autocompletion=completions.models)]
+Name = Annotated[
+    str,
+    typer.Argument(
+        metavar="NAME", help="A model's name, as `xclip models list` shows it.", autocompletion=completions.models
+    ),
+]
 
 
 @app.command("list")
@@ -90,7 +95,10 @@ def pull(name: Name) -> None:
 
 @app.command()
 def verify(
-    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="All on disk if left out.")] = None,
+    name: Annotated[
+        str | None,
+        typer.Argument(metavar="[NAME]", help="All on disk if left out.", autocompletion=completions.models),
+    ] = None,
 ) -> None:
     """Compute the checksums of downloaded and bundled model files again; exit code 1 if one is wrong."""
     specs = [find(name)] if name else list(MODELS.values())

@@ -9,7 +9,8 @@ from typing import Annotated
 from typer import Argument, Option
 
 from xclip_cli import labels
-from xclip_cli.labels import LabelSet
+from xclip_cli.cli import completions
+from xclip_cli.labels import LabelSet, typed
 
 DEFAULT_LABELSET = "everyday"
 _MODEL, _LABELS, _VIEWS, _RUN, _OUT = "Model", "Labels", "Views", "Running", "Output"
@@ -32,21 +33,34 @@ Recursive = Annotated[bool, Option("--recursive", "-r", help="Look into the fold
 Model = Annotated[
     str,
     Option(
-        "--model", "-m", help="A name of `xclip models list`, a hub id, a file or a folder.", rich_help_panel=_MODEL
+        "--model",
+        "-m",
+        help="A name of `xclip models list`, a hub id, a file or a folder.",
+        rich_help_panel=_MODEL,
+        autocompletion=completions.models,
     ),
 ]
-Device = Annotated[str, Option(help="auto, cpu, cuda, cuda:N or mps.", rich_help_panel=_MODEL)]
-Dtype = Annotated[str, Option(help="float32, bfloat16 or float16.", rich_help_panel=_MODEL)]
+Device = Annotated[
+    str, Option(help="auto, cpu, cuda, cuda:N or mps.", rich_help_panel=_MODEL, autocompletion=completions.devices)
+]
+Dtype = Annotated[
+    str, Option(help="float32, bfloat16 or float16.", rich_help_panel=_MODEL, autocompletion=completions.dtypes)
+]
 Labels = Annotated[
     list[str] | None,
     Option("--labels", "-l", help='Labels, separated by commas: "dogs pulling sled,dunking".', rich_help_panel=_LABELS),
 ]
 LabelsFile = Annotated[
-    list[Path] | None, Option(help="A label file: .yaml, or .txt with one a line.", rich_help_panel=_LABELS)
+    list[Path] | None,
+    Option(help="A label file: .yaml, .txt with one a line, or .csv (id,name).", rich_help_panel=_LABELS),
 ]
 Labelset = Annotated[
     list[str] | None,
-    Option(help=f"A built-in set of `xclip labels list`. [default: {DEFAULT_LABELSET}]", rich_help_panel=_LABELS),
+    Option(
+        help=f"A built-in set of `xclip labels list`. [default: {DEFAULT_LABELSET}]",
+        rich_help_panel=_LABELS,
+        autocompletion=completions.labelsets,
+    ),
 ]
 Lang = Annotated[str | None, Option(help="Show labels in this language, e.g. zh.", rich_help_panel=_LABELS)]
 TopK = Annotated[int, Option("--top-k", "-k", help="How many labels a video gets.", rich_help_panel=_LABELS)]
@@ -57,7 +71,9 @@ NumClips = Annotated[int, Option(help="Views in time, averaged.", rich_help_pane
 NumCrops = Annotated[int, Option(help="Views in space, 1 or 3, averaged.", rich_help_panel=_VIEWS)]
 BatchSize = Annotated[int, Option(help="Videos per model call on an accelerator.", rich_help_panel=_RUN)]
 Workers = Annotated[int, Option(help="Decoding processes.", rich_help_panel=_RUN)]
-Reader = Annotated[str, Option(help="auto, opencv, pyav or decord.", rich_help_panel=_RUN)]
+Reader = Annotated[
+    str, Option(help="auto, opencv, pyav or decord.", rich_help_panel=_RUN, autocompletion=completions.readers)
+]
 DecodeTimeout = Annotated[float, Option(help="Seconds after which a video is given up.", rich_help_panel=_RUN)]
 Strict = Annotated[bool, Option("--strict", help="Stop at the first video that fails.", rich_help_panel=_RUN)]
 Output = Annotated[
@@ -97,9 +113,12 @@ def asked_labels(names: list[str] | None, files: list[Path] | None, builtin: lis
 
 def choose_labels(names: list[str] | None, files: list[Path] | None, builtin: list[str] | None, model: str) -> LabelSet:
     """The labels that were asked for; else those the model was tuned on; else the default set."""
-    if asked := asked_labels(names, files, builtin):
+    asked = asked_labels(names, files, builtin)
+    if asked and not any(typed.is_foreign(label.name) for label in asked.labels):
         return asked
     from xclip_cli.checkpoint import open_checkpoint
 
     tuned_on = open_checkpoint(model).default_labels
+    if asked:
+        return typed.understand(asked, tuned_on)
     return labels.from_names(tuned_on) if tuned_on else labels.builtin(DEFAULT_LABELSET)

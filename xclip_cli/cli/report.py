@@ -2,7 +2,7 @@
 
 import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from rich.markup import escape
@@ -12,6 +12,7 @@ from rich.table import Table
 from xclip_cli.batch import Batch
 from xclip_cli.cli import console
 from xclip_cli.errors import Interrupted, OutputError, UsageError, VideoError
+from xclip_cli.labels import typed
 from xclip_cli.outputs import FORMATS, format_of
 from xclip_cli.outputs.base import printable, render
 from xclip_cli.results import SCORE_DIGITS, Segment, VideoResult
@@ -34,10 +35,12 @@ def choose_format(asked: str | None, output: str | None, target: Path | None) ->
     return "table" if output is None and console.stdout_is_terminal() else "csv"
 
 
-def announce(job: Batch, quiet: bool, verbose: bool) -> None:
-    """Says on stderr what may be wrong about the model and, if `verbose`, what is about to run."""
-    for line in () if quiet else job.checkpoint.warnings:
-        console.print_warning(line)
+def announce(job: Batch, typed_labels: Sequence[str], quiet: bool, verbose: bool) -> None:
+    """Says on stderr what may be wrong about the labels and the model and, if `verbose`, what is about to run."""
+    if not quiet:
+        model = job.checkpoint
+        for line in (*typed.doubts(typed_labels, job.label_set, model.default_labels), *model.warnings):
+            console.print_warning(one_line(line))
     if not verbose:
         return
     settings, labels = job.settings, job.label_set

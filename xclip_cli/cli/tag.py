@@ -39,7 +39,7 @@ def tag(
 
     A terminal gets a table, a pipe gets CSV. With -o FILE the run is resumable: run the same command again to go on.
     """
-    from xclip_cli import batch, outputs  # here, so that every other command starts without them
+    from xclip_cli import batch  # here, so that every other command starts without it
     from xclip_cli.cli import report
     from xclip_cli.journal import Journal
 
@@ -56,7 +56,7 @@ def tag(
     report.count_skipped(found.skipped, quiet)
     label_set = options.choose_labels(labels, labels_file, labelset, model)
     job = batch.Batch(found.videos, label_set, settings, unreadable=found.unreadable)
-    report.announce(job, quiet, verbose)
+    report.announce(job, labels or (), quiet, verbose)
     with ExitStack() as stack:
         journal = stack.enter_context(Journal(target)) if target else None
         bar = target is not None or not console.stdout_is_terminal()  # results on the terminal are progress enough
@@ -64,7 +64,7 @@ def tag(
         if target:
             for _ in shown:
                 pass
-            outputs.write(target, format_name, job.results)
+            job.write(target, format_name, journal)
         else:
             report.print_results(format_name, batch.in_order(found.videos, shown))
     report.summarise(job, target, time.perf_counter() - started, quiet, verbose)

@@ -11,6 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from xclip_cli.checkpoint import open_checkpoint
 from xclip_cli.cli import console
+from xclip_cli.cli.report import one_line
 from xclip_cli.finetune import ablation
 from xclip_cli.finetune.clips import Findings
 from xclip_cli.finetune.clipsets import Splits
@@ -39,8 +40,9 @@ def show_check(data: str, settings: FinetuneSettings) -> None:
         learn, val = ([s for s in part if s.label == name] for part in (splits.train, splits.val))
         seconds = [findings.seconds[s] for s in (*learn, *val) if s in findings.seconds]
         span = f"{min(seconds):.1f}-{statistics.median(seconds):.1f}-{max(seconds):.1f}" if seconds else "-"
-        rows.append((name, str(len(learn)), str(len(val)), span))
-    console.print_rows(("class", "to learn", "to validate", "seconds (least-median-most)"), rows)
+        rows.append((name, str(len(learn)), str(len(val)), span, one_line((learn or val)[0].path)))
+    console.print_rows(("class", "to learn", "to validate", "seconds (least-median-most)", "for example"), rows)
+    _count_test(splits)
     _warn(splits, findings, most=None)
     splits.without(findings.unreadable)
 
@@ -101,10 +103,16 @@ def _listen(asked: list) -> None:
 def _show_ready(ready: Ready) -> None:
     splits = ready.splits
     _warn(splits, ready.findings, most=_FEW)
+    _count_test(splits)
     console.err().print(
         f"{len(splits.train)} clips of {len(splits.names)} classes to learn from, {len(splits.val)} to validate; "
         f"{ready.trained_parameters / 1e6:.1f} M parameters learn; memory about {ready.memory_bytes / 2**30:.1f} GiB"
     )
+
+
+def _count_test(splits: Splits) -> None:
+    if splits.test:
+        console.err().print(f"{len(splits.test)} clips are marked test: neither learned from nor validated on")
 
 
 def _show_epoch(epoch: Epoch) -> None:

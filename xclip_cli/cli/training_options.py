@@ -5,6 +5,8 @@ from typing import Annotated
 
 from typer import Argument, Option
 
+from xclip_cli.cli import completions
+
 _CLIPS, _WHAT, _TRAIN, _RUN = "Clips", "What learns", "Training", "Running"
 
 Data = Annotated[
@@ -17,7 +19,9 @@ Others = Annotated[str | None, Option(help="Clips of other labels, to see what i
 ClassList = Annotated[str | None, Option(help="The names of a Kinetics list's ids.", rich_help_panel=_CLIPS)]
 GroupRegex = Annotated[str | None, Option(help="Keep clips whose paths match alike together.", rich_help_panel=_CLIPS)]
 Shots = Annotated[str, Option(help="Clips of each class to learn from, or all.", rich_help_panel=_CLIPS)]
-Model = Annotated[str, Option("--model", "-m", help="As in xclip tag.", rich_help_panel=_WHAT)]
+Model = Annotated[
+    str, Option("--model", "-m", help="As in xclip tag.", rich_help_panel=_WHAT, autocompletion=completions.models)
+]
 Regime = Annotated[
     str,
     Option(

@@ -13,11 +13,12 @@ from xclip_cli.settings import FinetuneSettings
 
 @dataclass(frozen=True)
 class Splits:
-    """Clips to learn from, to validate on, and of other labels."""
+    """Clips to learn from, to validate on, of other labels, and those that are kept for a test and not looked at."""
 
     train: list[Sample]
     val: list[Sample]
     others: list[Sample]
+    test: Sequence[Sample] = ()
 
     @property
     def names(self) -> list[str]:
@@ -26,7 +27,9 @@ class Splits:
 
     def without(self, unreadable: Mapping[Sample, str]) -> "Splits":
         """Those that can be read. Raises UsageError where nothing of a class is left to learn from."""
-        left = Splits(*([s for s in part if s not in unreadable] for part in (self.train, self.val, self.others)))
+        left = Splits(
+            *([s for s in part if s not in unreadable] for part in (self.train, self.val, self.others)), self.test
+        )
         if gone := sorted(set(self.names) - set(left.names)):
             example = next(sample for sample in self.train if sample.label == gone[0])
             raise UsageError(
@@ -38,14 +41,14 @@ class Splits:
 
 def find_clips(data: str, settings: FinetuneSettings) -> Splits:
     """What a dataset and its options name; nothing is opened but lists. Raises UsageError."""
-    samples = read_samples(data, settings.class_list)
-    if settings.val_share is None:
-        training, val = samples, read_samples(settings.val, settings.class_list)
-    elif any(sample.split for sample in samples):
-        training = [s for s in samples if s.split in (None, "train")]
-        val = [s for s in samples if s.split in ("val", "test")]
-    else:
-        training, val = split_samples(samples, settings.val_share, settings.seed, settings.group_regex)
+    elsewhere = settings.val if settings.val_share is None else None
+    samples = read_samples(data, settings.class_list, beside=elsewhere)
+    training = [s for s in samples if s.split in (None, "train")]
+    val, test = ([s for s in samples if s.split == split] for split in ("val", "test"))
+    if elsewhere is not None:
+        val = _marked_val(elsewhere, read_samples(elsewhere, settings.class_list, beside=data))
+    elif not val:
+        training, val = split_samples(training, settings.val_share, settings.seed, settings.group_regex)
     names = label_names(training)
     if unknown := sorted(set(label_names(val)) - set(names)):
         raise UsageError(
@@ -56,7 +59,19 @@ def find_clips(data: str, settings: FinetuneSettings) -> Splits:
         raise UsageError(f"{data!r} has {len(names)} class to learn: it must have at least 2")
     if settings.shots:
         training = choose_shots(training, settings.shots, settings.seed)
-    return Splits(training, val, read_samples(settings.others) if settings.others else [])
+    return Splits(training, val, read_samples(settings.others) if settings.others else [], test)
+
+
+def _marked_val(source: str, samples: list[Sample]) -> list[Sample]:
+    """The clips to validate on of a source of their own: where it has splits, those of val."""
+    if not any(sample.split for sample in samples):
+        return samples
+    marked = [sample for sample in samples if sample.split == "val"]
+    if not marked:
+        raise UsageError(
+            f"--val {source!r} marks its clips, and none as val", "leave the column split out, or write val"
+        )
+    return marked
 
 
 def split_samples(

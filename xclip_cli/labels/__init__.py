@@ -1,7 +1,7 @@
 """What a video may be tagged with: label sets from a list, a file or the built-in collection.
 
-A label file is YAML (a list of labels, or a mapping with `name`, `template`, `labels`, `background`) or `.txt` with one
-label a line.
+A label file is YAML (a list of labels, or a mapping with `name`, `template`, `labels`, `background`), `.txt` with one
+label a line, numbered (`1 ApplyEyeMakeup`) or not, or `.csv` with `id,name`.
 """
 
 import csv
@@ -17,11 +17,14 @@ from functools import cached_property
 from pathlib import Path
 
 from xclip_cli import assets
-from xclip_cli.errors import LabelError
+from xclip_cli.classlist import numbered_lines, read_class_list
+from xclip_cli.errors import LabelError, UsageError
+from xclip_cli.tables import not_utf8
 
 MAX_BYTES = 1_000_000
 MAX_LABELS = 20_000
 MAX_CHARACTERS = 1_000
+_SUFFIXES = ".yaml, .yml, .txt or .csv"
 _TOP_KEYS = ("name", "template", "labels", "background")
 _LABEL_KEYS = ("name", "prompts", "parent", "threshold", "names")
 _BACKGROUND_KEYS = ("name", "prompts")
@@ -148,11 +151,13 @@ def from_names(names: str | Iterable[str], template: str = "{}", name: str = "cu
 
 
 def load(path: str | Path) -> LabelSet:
-    """The label set of a `.yaml`, `.yml` or `.txt` file; its name defaults to the file's. Raises LabelError."""
+    """The label set of a label file; its name defaults to the file's. Raises LabelError."""
     path = Path(path)
+    if path.suffix.lower() == ".csv":
+        return _from_csv(path)
     reader = {".yaml": _from_yaml, ".yml": _from_yaml, ".txt": _from_lines}.get(path.suffix.lower())
     if reader is None:
-        raise LabelError(f"{path}: a label file must end in .yaml, .yml or .txt")
+        raise LabelError(f"{path}: a label file must end in {_SUFFIXES}")
     text = _read(path)
     return reader(text, path, _about(text))
 
@@ -253,21 +258,28 @@ def _plain(name: str, templates: Sequence[str], source: str) -> Label:
 
 def _read(path: Path) -> str:
     """The text of a label file, with "\\n" line ends and no byte order mark."""
+    data = _read_bytes(path)
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line, guess, shown = not_utf8(data, error.start)
+        what = f"the file is not UTF-8, probably {guess}: {_short(shown)}"
+        raise LabelError(f"{path}:{line}: {what}", "Save it with UTF-8 encoding.") from None
+    return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def _read_bytes(path: Path) -> bytes:
     try:
         if path.exists() and not path.is_file():
             raise LabelError(f"{path}: a label file must be a regular file")
         with path.open("rb") as file:
             data = file.read(MAX_BYTES + 1)
     except (OSError, ValueError) as error:
-        raise LabelError(f"{path}: {getattr(error, 'strerror', None) or error}") from None
+        reason = getattr(error, "strerror", None) or error
+        raise LabelError(f"{path}: {reason} (a label file must end in {_SUFFIXES})") from None
     if len(data) > MAX_BYTES:
         raise LabelError(f"{path}: the file is too large; at most {MAX_BYTES:,} bytes are read")
-    try:
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        raise LabelError(f"{path}:{line}: the file is not UTF-8", "Save it with UTF-8 encoding.") from None
-    return text.replace("\r\n", "\n").replace("\r", "\n")
+    return data
 
 
 def _about(text: str) -> str:
@@ -279,8 +291,23 @@ def _from_lines(text: str, path: Path, about: str) -> LabelSet:
     lines = [(number, line.strip()) for number, line in enumerate(text.split("\n"), 1)]
     lines = [(number, line) for number, line in lines if line and not line.startswith("#")]
     _check_count(len(lines), path)
+    entries = numbered_lines(lines) or ()
+    if sorted(count for _, count, _ in entries) in (list(range(len(lines))), list(range(1, len(lines) + 1))):
+        lines = [(number, name) for number, _, name in entries]  # what stands before the names counts them
     labels = tuple(_plain(line, ["{}"], f"{path}:{number}") for number, line in lines)
     return LabelSet(path.stem, labels, about=about)
+
+
+def _from_csv(path: Path) -> LabelSet:
+    """Kinetics' and X-CLIP's `id,name`, or a column of names."""
+    _read_bytes(path)
+    try:
+        classes = read_class_list(path)
+    except UsageError as error:
+        raise LabelError(error.message, error.hint) from None
+    _check_count(len(classes.names), path)
+    sources = {number: f"{path}:{line}" for number, line in classes.lines.items()}
+    return LabelSet(path.stem, tuple(_plain(classes.names[n], ["{}"], sources[n]) for n in sorted(classes.names)))
 
 
 def _from_yaml(text: str, path: Path, about: str) -> LabelSet:

@@ -1,0 +1,78 @@
+"""The file that a cell of a table means, as other systems and other programs write names."""
+
+import os
+import re
+import unicodedata
+from collections.abc import Callable, Iterator
+from pathlib import Path, PureWindowsPath
+
+from xclip_cli.errors import UsageError
+from xclip_cli.video.finding import identity
+from xclip_cli.video.source import is_video_name
+
+_DRIVE = re.compile(r"[A-Za-z]:[\\/]")
+
+
+def named_file(folder: Path, name: str, where: str) -> str:
+    """The path, from `folder`, that `name` gives: as it stands, else with Windows' back slashes or other accents.
+
+    A name that fits no file stays as it is. Raises UsageError, beginning with `where`, for a path on a Windows drive.
+    """
+    path = folder / name
+    if os.path.lexists(path):
+        return str(path)
+    if os.sep == "/" and _DRIVE.match(name):
+        raise UsageError(
+            f"{where}: {name!r} is a path on another machine, of Windows", "give paths from the folder of the list"
+        )
+    if "\\" in name:
+        path = folder / PureWindowsPath(name).as_posix()
+    return str(path if os.path.lexists(path) else _same_name(path) or path)
+
+
+def _same_name(path: Path) -> Path | None:
+    """The one that is there and differs only in how letters with accents are written, in any part of the path."""
+    if os.path.lexists(path):
+        return path
+    parent = _same_name(path.parent) if path.parent != path else None
+    if parent is None or not parent.is_dir():
+        return None
+    wanted = unicodedata.normalize("NFC", path.name)
+    found = (name for name in sorted(os.listdir(parent)) if unicodedata.normalize("NFC", name) == wanted)
+    return next((parent / name for name in found), None)
+
+
+def videos_below(folder: Path, may_enter: Callable[[str], bool] = lambda path: True) -> Iterator[str]:
+    """The videos in a folder and, links followed once, in the folders below it that may be entered.
+
+    Raises UsageError for one that cannot be listed.
+    """
+    seen = {identity(folder)}
+
+    def enters(path: str) -> bool:
+        if identity(path) in seen or not may_enter(path):
+            return False
+        seen.add(identity(path))
+        return True
+
+    for parent, folders, files in os.walk(folder, followlinks=True, onerror=refuse_unlisted):
+        inner = sorted((os.path.islink(os.path.join(parent, name)), name) for name in folders if name[0] != ".")
+        folders[:] = [name for _, name in inner if enters(os.path.join(parent, name))]
+        yield from (os.path.join(parent, name) for name in sorted(files) if is_video_name(name))
+
+
+def refuse_unlisted(error: OSError) -> None:
+    """Raises UsageError."""
+    raise UsageError(
+        f"the folder {error.filename!r} cannot be listed: {error.strerror}", "allow it to be read, or move it elsewhere"
+    ) from error
+
+
+def kinetics_file(
+    videos: dict[str, str], folder: Path, youtube_id: str, start: float | None, end: float | None
+) -> tuple[str, float | None, float | None]:
+    """The file of a clip of Kinetics, and what of it is the clip: all of ID_START_END, a part of ID."""
+    name = youtube_id if start is None or end is None else f"{youtube_id}_{int(start):06d}_{int(end):06d}"
+    if name not in videos and youtube_id in videos:
+        return videos[youtube_id], start, end
+    return videos.get(name) or str(folder / f"{name}.mp4"), None, None

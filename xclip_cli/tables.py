@@ -1,0 +1,177 @@
+"""Text and tables as people have them, from Excel, Windows or a script: read, or refused by line with the mend."""
+
+import codecs
+import csv
+import difflib
+import io
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from xclip_cli.errors import UsageError
+
+DELIMITERS = ",;\t"
+_BOMS = (
+    (codecs.BOM_UTF8, "utf-8"),
+    (codecs.BOM_UTF32_LE, "utf-32-le"),  # begins as UTF-16's does
+    (codecs.BOM_UTF32_BE, "utf-32-be"),
+    (codecs.BOM_UTF16_LE, "utf-16-le"),
+    (codecs.BOM_UTF16_BE, "utf-16-be"),
+)
+_LINE_END = re.compile(rb"\r\n|\r|\n")
+_HIGH_BYTES = re.compile(rb"(?:[\x81-\xfe][\x40-\x7e\x80-\xfe])+")
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
+_EXCEL_SEPARATOR = re.compile(r"sep=([,;|]?)", re.IGNORECASE)  # a tab at its end is stripped
+_SHOWN = 60
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row's cells by column, and the line of the file that it begins on."""
+
+    line: int
+    cells: Mapping[str, str]
+
+
+def not_utf8(data: bytes, start: int) -> tuple[int, str, str]:
+    """The line of the first byte (at `start`) that is no UTF-8, the encoding it probably has, and the line in that."""
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return 1, "utf-16", data.decode("utf-16", "replace").partition("\n")[0]
+    line = len(_LINE_END.findall(data[:start])) + 1
+    text = data.splitlines()[line - 1]
+    for encoding in ("gb18030", "cp1252", "latin-1"):
+        paired = not _HIGH_BYTES.sub(b"", text).strip(bytes(range(128)))
+        if encoding == "gb18030" and not (paired and len(re.findall(rb"[\x80-\xff]{2}", text))):
+            continue
+        try:
+            return line, encoding, text.decode(encoding)
+        except UnicodeDecodeError:
+            continue
+    raise AssertionError("Latin-1 reads every byte")
+
+
+def read_text(path: Path) -> str:
+    """A text file's content with "\\n" line ends: UTF-8, or UTF-16 with its mark. Raises UsageError naming the line."""
+    try:
+        data = path.read_bytes()
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{str(path)!r} cannot be read: {getattr(error, 'strerror', None) or error}") from error
+    mark, encoding = next(((mark, name) for mark, name in _BOMS if data.startswith(mark)), (b"", "utf-8"))
+    try:
+        text = data[len(mark) :].decode(encoding)
+    except UnicodeDecodeError as error:
+        if encoding != "utf-8":
+            raise UsageError(f"{path} says that it is {encoding} and is not: {error.reason}", _save(path)) from None
+        line, guess, shown = not_utf8(data, len(mark) + error.start)
+        raise UsageError(
+            f"{path}, line {line}: not UTF-8, probably {guess}: {shown[:_SHOWN]!r}", _save(path, guess)
+        ) from None
+    text = text.replace("\r\n", "\n").replace("\r", "\n")
+    if "\0" in text:
+        what = "the file is UTF-16 without its mark, or no text" if text.count("\0") > len(text) / 4 else "a NUL byte"
+        raise UsageError(
+            f"{path}, line {text[: text.index(chr(0))].count(chr(10)) + 1}: {what}", f"delete it, or {_save(path)}"
+        )
+    return text
+
+
+def _save(path: Path, encoding: str | None = None) -> str:
+    """How to mend an encoding."""
+    convert = f", or: iconv -f {encoding.upper()} -t UTF-8 {path.name} > utf8{path.suffix}" if encoding else ""
+    return f"save it as UTF-8 (Excel: CSV UTF-8){convert}"
+
+
+def read_lines(path: Path) -> list[tuple[int, str]]:
+    """The lines that hold something, stripped, with their numbers. Raises UsageError."""
+    lines = ((number, strip(text)) for number, text in enumerate(read_text(path).split("\n"), 1))
+    return [(number, text) for number, text in lines if text]
+
+
+def read_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
+    """The rows that hold something, cells stripped, each with the line it begins on. Raises UsageError.
+
+    Cells are separated by comma, semicolon or tab, whichever the first row has most of; Excel's `sep=;` chooses too.
+    """
+    text = read_text(path)
+    first = next((strip(line) for line in text.split("\n") if strip(line)), "")
+    chosen = _EXCEL_SEPARATOR.fullmatch(first)
+    reader = csv.reader(
+        io.StringIO(text, newline=""),
+        delimiter=(chosen[1] or "\t") if chosen else delimiter_of(first),
+        skipinitialspace=True,
+        strict=True,
+    )
+    while True:
+        line = reader.line_num + 1
+        try:
+            cells = next(reader, None)
+        except csv.Error as error:
+            raise _bad_quote(path, line, str(error)) from None
+        if cells is None:
+            return
+        cells = [strip(cell) for cell in cells]
+        if bad := next((cell for cell in cells if "\n" in cell), None):
+            raise _bad_quote(path, line, f"the cell {bad[:_SHOWN]!r} goes on to line {reader.line_num}")
+        if bad := next((cell for cell in cells if _CONTROL.search(cell)), None):
+            raise UsageError(f"{path}, line {line}: {bad[:_SHOWN]!r} holds a control character", "delete it")
+        if any(cells) and not (chosen and cells[0].lower() == "sep="):
+            yield line, cells
+
+
+def _bad_quote(path: Path, line: int, what: str) -> UsageError:
+    what = "a quote is opened and never closed" if "unexpected end" in what else what
+    return UsageError(f'{path}, line {line}: {what}: a cell in quotes must end with one (")', 'a " in a text is ""')
+
+
+def delimiter_of(line: str) -> str:
+    """The delimiter that stands most often outside quotes, of several the first; a comma where there is none."""
+    bare = re.sub(r'"[^"]*"', "", line)
+    return max(DELIMITERS, key=lambda mark: (bare.count(mark), -bare.find(mark)))
+
+
+def strip(text: str) -> str:
+    """Without blanks of any kind around it: Excel's no-break spaces and stray byte order marks too."""
+    return text.strip().strip("\ufeff\u200b").strip()
+
+
+def column_name(head: str) -> str:
+    """What a head of a column has in common with other spellings: `Start Seconds`, `start-seconds`, `start_seconds`."""
+    return re.sub(r"[\s\-]+", "_", strip(head).casefold())
+
+
+def columns_of(path: Path, line: int, heads: Sequence[str], known: Mapping[str, Sequence[str]]) -> dict[str, int]:
+    """Where in a header each known column stands; `known` holds the names of each. Unknown ones are passed over.
+
+    Raises UsageError where two heads name one column, or where one is all but a known name.
+    """
+    owners = {name: column for column, names in known.items() for name in names}
+    found: dict[str, int] = {}
+    for place, head in enumerate(heads):
+        name = column_name(head)
+        column = owners.get(name)
+        if column in found:
+            raise UsageError(
+                f"{path}, line {line}: the columns {heads[found[column]]!r} and {head!r} both say {column}",
+                "delete or rename the one that does not",
+            )
+        if column:
+            found[column] = place
+        elif close := difflib.get_close_matches(name, owners, 1, 0.8):
+            raise UsageError(
+                f"{path}, line {line}: the column {head!r} is not known: did you mean {close[0]!r}?", "or rename it"
+            )
+    return found
+
+
+def rows_by_column(
+    path: Path, heads: Sequence[str], columns: Mapping[str, int], rows: Iterator[tuple[int, list[str]]]
+) -> Iterator[Row]:
+    """The rows below a header; a row may be short, and longer only by empty cells. Raises UsageError."""
+    for line, cells in rows:
+        if any(cells[len(heads) :]):
+            raise UsageError(
+                f"{path}, line {line}: {len(cells)} cells, and the header has {len(heads)}",
+                'put a text that holds the delimiter in quotes: "rock, paper"',
+            )
+        yield Row(line, {name: cells[place] if place < len(cells) else "" for name, place in columns.items()})
