@@ -119,7 +119,9 @@ def test_a_run_goes_on_where_it_stopped(data, settings, tmp_path, monkeypatch):
         accuracy.run(str(data), None, settings(), tmp_path / "out", stop)
     submitted, submit = [], accuracy.DecodePool.submit
     monkeypatch.setattr(
-        accuracy.DecodePool, "submit", lambda self, path, *rest: submitted.append(path) or submit(self, path, *rest)
+        accuracy.DecodePool,
+        "submit",
+        lambda self, path, *rest, **more: submitted.append(path) or submit(self, path, *rest, **more),
     )
     again = accuracy.run(str(data), None, settings(), tmp_path / "out", quiet)
     assert len(submitted) == 5 and again.results == whole.results

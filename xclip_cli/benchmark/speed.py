@@ -18,6 +18,7 @@ from xclip_cli import __version__, labels
 from xclip_cli.errors import OutputError
 from xclip_cli.plots import draw_throughput
 from xclip_cli.preprocess import crops, normalise
+from xclip_cli.registry import Resize
 from xclip_cli.settings import SpeedSettings
 from xclip_cli.tagger import precision, resolve_device
 from xclip_cli.video.worker import DecodePool
@@ -201,7 +202,7 @@ def _throughput(network: Network, latency: Timing, device: torch.device, told: T
 
 def _parts(network: Tagging, settings: SpeedSettings, device: torch.device) -> dict[str, float]:
     """Milliseconds of what stands beside the encoder: decode, preprocess, and text and scoring by number of labels."""
-    frames, seconds = _decoded(settings, network)
+    frames, seconds = _decoded(settings, network.num_frames, network.preprocessing.resizing())
     spec, parts = network.preprocessing, {"decode": seconds}
 
     def prepare():
@@ -220,13 +221,13 @@ def _parts(network: Tagging, settings: SpeedSettings, device: torch.device) -> d
     return {name: 1000 * value for name, value in parts.items()}
 
 
-def _decoded(settings: SpeedSettings, network: Tagging) -> tuple[np.ndarray, float]:
-    """The frames of one clip, resized, and the median of the seconds that a decoding process needs for it."""
+def _decoded(settings: SpeedSettings, num_frames: int, resize: Resize | None = None) -> tuple[np.ndarray, float]:
+    """The frames of one clip, resized if ``resize`` says so, and the median of the seconds that a decoding process needs for it."""
     with tempfile.TemporaryDirectory() as folder, DecodePool(settings.reader, workers=1) as pool:
         video = settings.video or _made_clip(Path(folder) / "clip.mp4")
 
         def decode() -> np.ndarray:
-            return pool.submit(video, network.num_frames, resize=network.preprocessing.resizing()).result().frames
+            return pool.submit(video, num_frames, resize=resize).result().frames
 
         frames = decode()  # the process starts with the first
         timing = repeat(decode, torch.device("cpu"))
