@@ -1,7 +1,6 @@
 """Reading and writing weight files. A file is data: no code in it is run, whatever its format."""
 
 import json
-import os
 import pickle
 import re
 import warnings
@@ -16,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from xclip_cli.errors import ModelError, OutputError
+from xclip_cli.files import replacing
 from xclip_cli.model.xclip import Xclip
 from xclip_cli.registry import Preprocessing
 
@@ -54,15 +54,10 @@ def save(
     state = {key: value.detach().cpu().contiguous().clone() for key, value in model.state_dict().items()}
     if label_features is not None:
         state[LABEL_FEATURES] = label_features.detach().cpu().contiguous()
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        draft.touch()
-        mode = draft.stat().st_mode  # what the user's umask gives; save_file makes a file for its owner alone
-        save_file(state, draft, metadata={METADATA_KEY: json.dumps(about, ensure_ascii=False)})
-        draft.chmod(mode)
-        draft.replace(path)
+        with replacing(path) as draft:
+            save_file(state, draft, metadata={METADATA_KEY: json.dumps(about, ensure_ascii=False)})
     except (OSError, safetensors.SafetensorError) as error:
-        draft.unlink(missing_ok=True)
         raise OutputError(f"{path} cannot be written: {error}") from error
 
 

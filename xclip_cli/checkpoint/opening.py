@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from xclip_cli import hub
 from xclip_cli.errors import ModelError
+from xclip_cli.files import content_sha256
 from xclip_cli.keymap import translate
 from xclip_cli.labels import from_names
 from xclip_cli.model.config import HEAD_WIDTH, TextConfig, VisionConfig, XclipConfig
@@ -73,7 +74,7 @@ class Checkpoint:
     @cached_property
     def fingerprint(self) -> str:
         """SHA-256 (hex) over the weights and everything else that decides what the model answers."""
-        parts = hub.content_sha256(self.path), self.identity, self.preprocessing
+        parts = content_sha256(self.path), self.identity, self.preprocessing
         return hashlib.sha256(" ".join(map(str, parts)).encode()).hexdigest()
 
 

@@ -9,8 +9,8 @@ from xclip_cli.batch import find_videos
 from xclip_cli.cli import console, options
 from xclip_cli.cli.report import count_skipped
 from xclip_cli.errors import Interrupted
+from xclip_cli.files import printable
 from xclip_cli.labels import LabelSet
-from xclip_cli.outputs.base import printable
 from xclip_cli.settings import AccuracySettings, SpeedSettings
 
 _SPEED_HEADS = (

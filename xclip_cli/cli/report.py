@@ -12,8 +12,9 @@ from rich.table import Table
 from xclip_cli.batch import Batch
 from xclip_cli.cli import console
 from xclip_cli.errors import Interrupted, OutputError, UsageError, VideoError
+from xclip_cli.files import printable
 from xclip_cli.outputs import FORMATS, format_of
-from xclip_cli.outputs.base import printable, render
+from xclip_cli.outputs.base import render
 from xclip_cli.results import SCORE_DIGITS, Segment, VideoResult
 from xclip_cli.video.finding import LINK
 

@@ -4,7 +4,7 @@ import csv
 import io
 from collections.abc import Iterable
 
-from xclip_cli.outputs.base import printable
+from xclip_cli.files import printable
 from xclip_cli.results import COLUMNS, SCORE_DIGITS, TIME_DIGITS, VideoResult, rows
 
 _DIGITS = {
