@@ -53,12 +53,12 @@ def test_a_file_of_the_same_size_and_time_is_read_again(tmp_path, monkeypatch):
 
 def test_a_file_is_replaced_whole_or_not_at_all(tmp_path):
     path = tmp_path / "a.txt"
-    files.write_text(path, "caf\udce9\r\n")
-    assert path.read_bytes() == b"caf\\xe9\r\n"
+    files.write_text(path, "café\r\n")
+    assert path.read_bytes() == "café\r\n".encode()
     with pytest.raises(KeyboardInterrupt), files.replacing(path) as draft:
         draft.write_text("half of")
         raise KeyboardInterrupt
-    assert path.read_bytes() == b"caf\\xe9\r\n" and os.listdir(tmp_path) == ["a.txt"]
+    assert path.read_bytes() == "café\r\n".encode() and os.listdir(tmp_path) == ["a.txt"]
     with pytest.raises(OSError):
         files.write_text(tmp_path / "no" / "a.txt", "x")
 

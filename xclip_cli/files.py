@@ -11,6 +11,7 @@ from pathlib import Path
 from xclip_cli.errors import XclipError
 
 _PACKAGE = Path(__file__).resolve().parent
+_HARMLESS = "\u00a0\u3000\u200c\u200d"  # blanks, and what joins letters and emoji
 
 
 def _bundled(folder: str) -> Path:
@@ -62,14 +63,19 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Writes UTF-8, with line ends as they are and `printable`, whole or not at all. Raises OSError."""
+    """Writes UTF-8, with line ends as they are, whole or not at all. Raises OSError."""
     with replacing(path) as draft:
-        draft.write_bytes(printable(text).encode())
+        draft.write_bytes(text.encode())
 
 
 def printable(text: str) -> str:
     """Names of files as valid text: bytes that are no UTF-8 appear as \\xNN."""
     return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
+def one_line(text: str) -> str:
+    """As `printable`, with control characters written out: a file's name cannot command a terminal or end a line."""
+    return "".join(c if c.isprintable() or c in _HARMLESS else repr(c)[1:-1] for c in printable(text))
 
 
 def content_sha256(path: Path) -> str:

@@ -1,13 +1,14 @@
 """What an accuracy run leaves behind: predictions, tables, pictures and a page that says how they were made."""
 
-import csv
 import json
 from collections.abc import Sequence
 from pathlib import Path
 
 from xclip_cli import outputs
 from xclip_cli.errors import OutputError
+from xclip_cli.files import one_line, printable, write_text
 from xclip_cli.metrics import class_accuracies
+from xclip_cli.outputs.csv import guarded, line
 from xclip_cli.outputs.markdown import percent, table
 from xclip_cli.plots import draw_confusion, draw_reliability
 
@@ -56,16 +57,17 @@ def write(evaluation: Evaluation, folder: Path, command: str) -> None:
     table_rows = rows(evaluation)
     try:
         _write_csv(folder / "accuracy.csv", HEADS, table_rows)
-        about = {"command": command, **evaluation.facts, "warnings": evaluation.warnings}
+        about = {name: printable(value) for name, value in {"command": command, **evaluation.facts}.items()}
+        about["warnings"] = list(map(printable, evaluation.warnings))
         lines = [dict(zip(HEADS, row, strict=True)) for row in table_rows]
         text = json.dumps({"about": about, "rows": lines}, indent=1, ensure_ascii=False)
-        (folder / "accuracy.json").write_text(text + "\n", encoding="utf-8")
+        write_text(folder / "accuracy.json", text + "\n")
         _write_csv(folder / "classes.csv", *_classes(evaluation, names))
         counts = [(name, *row) for name, row in zip(names, first.confusion.tolist(), strict=True)]
         _write_csv(folder / "confusion.csv", ("is / taken for", *names), counts)
         draw_confusion(first.confusion, names, folder / "confusion.png")
         draw_reliability(first.bins, first.calibration_error, folder / "reliability.png")
-        (folder / "report.md").write_text(_markdown(evaluation, table_rows, command), encoding="utf-8")
+        write_text(folder / "report.md", _markdown(evaluation, table_rows, command))
     except OSError as error:
         raise OutputError(
             f"cannot write into {str(folder)!r}: {error.strerror}", "free space and run the same command again"
@@ -85,16 +87,17 @@ def _markdown(evaluation: Evaluation, table_rows: Sequence[tuple[str, ...]], com
     facts = {"command": f"`{command}`", **evaluation.facts}
     parts = ["# Accuracy", table(("", ""), facts.items()), table(HEADS, table_rows)]
     if evaluation.warnings:
-        parts.append("\n".join(f"- {line}" for line in evaluation.warnings))
+        parts.append("\n".join(f"- {one_line(warning)}" for warning in evaluation.warnings))
     failed = [result for result in evaluation.results[0] if result.error is not None]
     if failed:
-        parts += ["## Clips that were not measured", "\n".join(f"- {r.video}: {r.error}" for r in failed)]
+        parts += [
+            "## Clips that were not measured",
+            "\n".join(f"- {one_line(r.video)}: {one_line(r.error)}" for r in failed),
+        ]
     parts += ["## Classes", table(*_classes(evaluation, [label.name for label in evaluation.task.label_set.labels]))]
     return "\n\n".join(parts) + "\n"
 
 
 def _write_csv(path: Path, heads: Sequence[str], lines: Sequence[Sequence]) -> None:
-    with open(path, "w", encoding="utf-8", newline="") as stream:
-        writer = csv.writer(stream, lineterminator="\n")
-        writer.writerow(heads)
-        writer.writerows(lines)
+    rows = ([guarded(cell) if isinstance(cell, str) else cell for cell in row] for row in (heads, *lines))
+    write_text(path, "".join(map(line, rows)))

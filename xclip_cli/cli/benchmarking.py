@@ -9,7 +9,6 @@ from xclip_cli.batch import find_videos
 from xclip_cli.cli import console, options
 from xclip_cli.cli.report import count_skipped
 from xclip_cli.errors import Interrupted
-from xclip_cli.files import printable
 from xclip_cli.labels import LabelSet
 from xclip_cli.settings import AccuracySettings, SpeedSettings
 
@@ -28,9 +27,9 @@ def show_speed(settings: SpeedSettings, output: Path | None) -> None:
     from xclip_cli.benchmark import speed
 
     with console.err().status("starting") as status:
-        found = speed.run(settings, lambda text: status.update(text))
+        found = speed.run(settings, lambda text: status.update(console.shown(text)))
     for name, value in found.machine.items():
-        console.err().print(f"{name}: {value}", markup=False)
+        console.print_line(f"{name}: {value}")
     rows = [
         (
             row.name, row.weights, str(row.num_frames), f"{row.parameters:.1f}", f"{row.gigamacs:.1f}",
@@ -53,7 +52,7 @@ def show_speed(settings: SpeedSettings, output: Path | None) -> None:
     console.print_rows(_PART_HEADS, parts)
     if output:
         found.write(output)
-        console.err().print(f"{output}: speed.csv, speed.json, speed.png", markup=False)
+        console.print_line(f"{output}: speed.csv, speed.json, speed.png")
 
 
 def show_decoding(paths: Sequence[str], recursive: bool, threads: int, timeout_seconds: float) -> int:
@@ -74,8 +73,8 @@ def show_decoding(paths: Sequence[str], recursive: bool, threads: int, timeout_s
     size = [f"{row.width}x{row.height}" if row.width else "-" for row in rows]
     cells = [
         (
-            printable(row.path), row.reader, size[i], str(row.num_frames or "-"), _number(row.clip_rate, 1),
-            _number(row.whole_rate, 1), printable(row.error or "-"),
+            row.path, row.reader, size[i], str(row.num_frames or "-"), _number(row.clip_rate, 1),
+            _number(row.whole_rate, 1), row.error or "-",
         )
         for i, row in enumerate(rows)
     ]  # fmt: skip
@@ -104,16 +103,16 @@ def show_accuracy(
         except KeyboardInterrupt:
             raise Interrupted("stopped", "with -o FOLDER run the same command again to go on") from None
     for name, value in found.facts.items():
-        console.err().print(f"{name}: {value}", markup=False)
+        console.print_line(f"{name}: {value}")
     for line in found.warnings:
         console.print_warning(line)
     console.print_rows(report.HEADS, report.rows(found))
     failed = [result for result in found.results[0] if result.error is not None]
     for result in failed:
-        console.print_warning(f"not measured: {printable(result.video)}: {printable(result.error)}")
+        console.print_warning(f"not measured: {result.video}: {result.error}")
     if output:
         report.write(found, output, command)
-        console.err().print(f"{output}: report.md, accuracy.csv, classes.csv, confusion.png, ...", markup=False)
+        console.print_line(f"{output}: report.md, accuracy.csv, classes.csv, confusion.png, ...")
     return 1 if failed else 0
 
 

@@ -8,6 +8,7 @@ import typer
 from xclip_cli import hub
 from xclip_cli.cli import console
 from xclip_cli.errors import ModelError
+from xclip_cli.files import one_line
 from xclip_cli.registry import MODELS, ModelSpec, Preprocessing, find
 
 app = typer.Typer(help="List, show, download and verify models.", no_args_is_help=True)
@@ -85,7 +86,7 @@ def pull(name: Name) -> None:
         path = hub.local_file(spec) if kind == "bundled" else hub.pull(place)
     else:
         path = hub.pull(name)
-    console.out().print(str(path), markup=False)
+    console.out().print(one_line(str(path)), markup=False)
 
 
 @app.command()
