@@ -190,13 +190,24 @@ def _throughput(network: Network, latency: Timing, device: torch.device, told: T
         if batch / gain * latency.median > _CALL_SECONDS:
             break
         told(f"{network.name}, {batch} clips at a time")
-        single, many = _call(network, 1, device), _call(network, batch, device)
-        many()
-        found = statistics.median(batch * clock(single, device) / clock(many, device) for _ in range(_COMPARISONS))
+        try:
+            found = _gain(network, batch, device)
+        except torch.OutOfMemoryError:
+            told(f"{network.name}, {batch} clips at a time: out of memory")
+            break
         if found < _GAIN * gain:
             break
         best, gain = batch, found
+    if device.type == "cuda":
+        torch.cuda.empty_cache()  # the next network's
     return best, gain / latency.median
+
+
+def _gain(network: Network, batch: int, device: torch.device) -> float:
+    """How many times as fast a batch is as its clips one by one."""
+    single, many = _call(network, 1, device), _call(network, batch, device)
+    many()
+    return statistics.median(batch * clock(single, device) / clock(many, device) for _ in range(_COMPARISONS))
 
 
 def _parts(network: Tagging, settings: SpeedSettings, device: torch.device) -> dict[str, float]:
