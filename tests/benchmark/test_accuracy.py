@@ -11,8 +11,7 @@ import torch
 
 from xclip_cli import Tagger, labels
 from xclip_cli.benchmark import accuracy, report
-from xclip_cli.benchmark.scores import Scores
-from xclip_cli.benchmark.variants import ENSEMBLE, prompted, variants
+from xclip_cli.benchmark.accuracy import ENSEMBLE, Scores, prompted, variants
 from xclip_cli.errors import UsageError
 from xclip_cli.results import Segment, Tag, VideoResult
 from xclip_cli.settings import AccuracySettings, TagSettings

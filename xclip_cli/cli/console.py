@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 
 from xclip_cli.errors import XclipError
@@ -64,6 +64,16 @@ def print_rows(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     for row in rows:
         table.add_row(*map(escape, row))
     out().print(table)
+
+
+def print_table(columns: Sequence[tuple[str, str, int | None]], rows: Sequence[Mapping]) -> None:
+    """As `print_rows`; a column is a key of the rows, a head, and digits unless it is text. None is a dash."""
+
+    def cell(value, digits: int | None) -> str:
+        return "-" if value is None else str(value) if digits is None else f"{value:.{digits}f}"
+
+    cells = [[cell(row[key], digits) for key, _, digits in columns] for row in rows]
+    print_rows([head for _, head, _ in columns], cells)
 
 
 def discard_stdout() -> None:

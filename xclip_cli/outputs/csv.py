@@ -23,6 +23,11 @@ def line(cells: Iterable[object]) -> str:
     return text.getvalue().removesuffix("\r\n") + "\n"
 
 
+def table(rows: Iterable[Iterable[object]]) -> str:
+    """A whole CSV, its head first: text is guarded, numbers are as they are."""
+    return "".join(line(guarded(cell) if isinstance(cell, str) else cell for cell in row) for row in rows)
+
+
 def guarded(text: str) -> str:
     """Text with an apostrophe before it where a spreadsheet would run it as a formula; a lone dash is none."""
     text = printable(text)

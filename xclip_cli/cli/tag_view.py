@@ -1,4 +1,4 @@
-"""What a person sees of a run: the table, the progress bar, warnings and the closing line."""
+"""What a person sees of tagging: the table, the progress bar, warnings and the closing line."""
 
 import sys
 from collections import Counter
@@ -6,11 +6,10 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from xclip_cli.batch import Batch
-from xclip_cli.cli import console
+from xclip_cli.cli import console, progress
 from xclip_cli.errors import Interrupted, OutputError, UsageError, VideoError
 from xclip_cli.outputs import FORMATS, format_of
 from xclip_cli.outputs.base import render
@@ -74,33 +73,17 @@ def watch(
     job: Batch, results: Iterable[VideoResult], bar: bool, strict: bool, quiet: bool, verbose: bool
 ) -> Iterator[VideoResult]:
     """Passes results on, with warnings, failures and, if `bar`, progress on stderr. Raises VideoError if `strict`."""
-    hidden = not bar or quiet or len(job.videos) < 2 or not console.err().is_terminal
-    columns = (
-        TextColumn("tagging"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[rate]} [red]{task.fields[failures]}"),
-        TimeRemainingColumn(),
-    )
-    # stdout is for data: a bar must not take it over
-    with Progress(*columns, console=console.err(), disable=hidden, transient=True, redirect_stdout=False) as progress:
-        progress.add_task("", total=len(job.videos), rate="", failures="")
+    hidden = not bar or quiet or len(job.videos) < 2
+    with progress.bar("tagging", len(job.videos), hidden, "videos/s") as update:
         try:
             for result in results:
                 _tell(result, quiet, verbose)
-                _advance(progress, job)
+                update(job.finished, failed=job.failed)
                 if strict and result.error is not None:
                     raise VideoError(f"{result.video} failed and --strict was asked for", _GO_ON)
                 yield result
         except KeyboardInterrupt:
             raise Interrupted(f"stopped after {job.finished} of {len(job.videos)} videos", _GO_ON) from None
-
-
-def _advance(progress: Progress, job: Batch) -> None:
-    [task] = progress.tasks
-    rate = f"{task.speed:.1f} videos/s" if task.speed else ""
-    failures = f"{job.failed} failed" if job.failed else ""
-    progress.update(task.id, completed=job.finished, rate=rate, failures=failures)
 
 
 def _tell(result: VideoResult, quiet: bool, verbose: bool) -> None:
