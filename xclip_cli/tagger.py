@@ -29,10 +29,10 @@ from xclip_cli.video.worker import DecodePool
 
 @dataclass(frozen=True)
 class _Computing:
-    """Videos whose answers were asked of the device."""
+    """Videos whose scores were asked of the device."""
 
     clips: list[tuple[str, Clip]]
-    answers: tuple[torch.Tensor, torch.Tensor]
+    outputs: tuple[torch.Tensor, torch.Tensor]
 
 
 class Tagger:
@@ -100,7 +100,7 @@ class Tagger:
 
     def _finish(self, batch: "_Computing") -> Iterator[VideoResult]:
         clips = [clip for _, clip in batch.clips]
-        for (path, clip), segment in zip(batch.clips, self._segments(clips, batch.answers), strict=True):
+        for (path, clip), segment in zip(batch.clips, self._segments(clips, batch.outputs), strict=True):
             yield self._result(path, segments=(segment,), warnings=clip.warnings, reader=clip.reader)
 
     def tag_clips(self, clips: Sequence[Clip], features: VideoFeatures | None = None) -> list[Segment]:
@@ -143,8 +143,8 @@ class Tagger:
         scores, similarity = (x.unflatten(0, (len(clips), -1)).mean(dim=1) for x in (scores, similarity))
         return scores, similarity
 
-    def _segments(self, clips: Sequence[Clip], answers: tuple[torch.Tensor, torch.Tensor]) -> list[Segment]:
-        rows = zip(*(answer.tolist() for answer in answers), strict=True)
+    def _segments(self, clips: Sequence[Clip], outputs: tuple[torch.Tensor, torch.Tensor]) -> list[Segment]:
+        rows = zip(*(output.tolist() for output in outputs), strict=True)
         return [
             Segment(0.0, clip.info.duration_seconds, self._rank(scores, similarity))
             for clip, (scores, similarity) in zip(clips, rows, strict=True)
