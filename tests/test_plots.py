@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
-from xclip_cli import plots
 from xclip_cli.plots import draw_confusion, draw_throughput
 
 ODD = [
@@ -22,13 +22,13 @@ ODD = [
 @pytest.fixture
 def drawn(monkeypatch):
     """The figures that are made, to look at what stands on them."""
-    figures, make = [], plots._figure
+    figures, save = [], Figure.savefig
 
-    def keep(*sizes, **more):
-        figures.append(make(*sizes, **more))
-        return figures[-1]
+    def keep(figure, *where, **more):
+        figures.append((figure, figure.axes[0]))
+        save(figure, *where, **more)
 
-    monkeypatch.setattr(plots, "_figure", keep)
+    monkeypatch.setattr(Figure, "savefig", keep)
     return figures
 
 
