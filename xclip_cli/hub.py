@@ -18,11 +18,11 @@ OPEN_CLIP_FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
 
 def local_file(spec: ModelSpec) -> Path | None:
     """The file with this model's weights, if it is on this machine."""
-    kind, _, place = spec.source.partition(":")
+    kind, _, where = spec.source.partition(":")
     if kind == "bundled":
-        path = weights_dir() / place
+        path = weights_dir() / where
         return path if path.is_file() else None
-    folder = snapshot(place)
+    folder = snapshot(where)
     return first_in(folder, OPEN_CLIP_FILES if kind == "open_clip" else WEIGHT_FILES) if folder else None
 
 

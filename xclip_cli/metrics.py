@@ -1,4 +1,4 @@
-"""How good answers are: counts and shares, numpy alone."""
+"""How good predictions are: counts and shares, numpy alone."""
 
 import math
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ _BINS = 15
 
 @dataclass(frozen=True)
 class Bin:
-    """Answers whose score lies in (start, stop]: how many, their mean score, and the share of them that is right."""
+    """Predictions whose score lies in (start, stop]: how many, their mean score, and the share that is right."""
 
     start: float
     stop: float
@@ -44,9 +44,9 @@ def class_accuracies(counts: np.ndarray) -> np.ndarray:
 
 
 def calibration(scores: Sequence[float], right: Sequence[bool]) -> tuple[float, list[Bin]]:
-    """Expected calibration error (0..1) and its bins of equal width (Guo et al., ICML 2017); 0 without answers.
+    """Expected calibration error (0..1) and its bins of equal width (Guo et al., ICML 2017); 0 without any.
 
-    The error is the distance between score and share that is right, averaged over the answers of each bin.
+    The error is the distance between score and share that is right, averaged over the predictions of each bin.
     """
     scores, right = np.asarray(scores, np.float64), np.asarray(right, np.float64)
     index = np.clip(np.ceil(scores * _BINS).astype(int) - 1, 0, _BINS - 1)

@@ -44,13 +44,13 @@ class Source:
     @property
     def repository(self) -> tuple[str, tuple[str, ...]]:
         """The hub's repository and the names that the weights may have in it, best first."""
-        place, _, name = self.settings.get("hf_hub", "").rpartition("/")
-        if not place:
+        repository, _, name = self.settings.get("hf_hub", "").rpartition("/")
+        if not repository:
             raise ModelError(
                 f"open_clip has the weights {self.architecture}/{self.tag} at {self.settings.get('url')} alone",
                 f"download them, then: {OPEN_CLIP_PREFIX}{self.architecture}=FILE",
             )
-        return place, (name.rpartition(".")[0] + ".safetensors", name) if name else hub.OPEN_CLIP_FILES
+        return repository, (name.rpartition(".")[0] + ".safetensors", name) if name else hub.OPEN_CLIP_FILES
 
 
 def open_frozen(name: str) -> Checkpoint:

@@ -82,8 +82,8 @@ def pull(name: Name) -> None:
         path = pull_open_clip(name)
     elif name in MODELS or "/" not in name:
         spec = find(name)
-        kind, _, place = spec.source.partition(":")
-        path = hub.local_file(spec) if kind == "bundled" else hub.pull(place)
+        kind, _, repository = spec.source.partition(":")
+        path = hub.local_file(spec) if kind == "bundled" else hub.pull(repository)
     else:
         path = hub.pull(name)
     console.out().print(one_line(str(path)), markup=False)
