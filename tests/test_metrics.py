@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from xclip_cli.metrics import calibration, class_accuracies, confusion, interval
+from xclip_cli.metrics import calibration, class_accuracies, confusion, hits, interval, share
 
 
 def test_confusion_counts_rows_of_what_is_and_columns_of_what_was_said():
@@ -11,6 +11,14 @@ def test_confusion_counts_rows_of_what_is_and_columns_of_what_was_said():
     assert counts.tolist() == [[1, 1, 0], [0, 0, 0], [0, 0, 2]]
     shares = class_accuracies(counts)
     assert shares[[0, 2]].tolist() == [0.5, 1.0] and np.isnan(shares[1])
+
+
+def test_a_target_is_hit_where_it_is_among_the_first():
+    ranked = [[2, 0, 1], [0, 1, 2], [1, 2, 0]]
+    assert hits(ranked, [2, 2, 2], 1).tolist() == [True, False, False]
+    assert hits(ranked, [2, 2, 2], 2).tolist() == [True, False, True]
+    assert share(hits(ranked, [2, 2, 2], 2)) == pytest.approx(2 / 3)
+    assert hits([], [], 1).shape == (0,) and np.isnan(share([]))
 
 
 def test_scores_that_mean_what_they_say_have_no_calibration_error():

@@ -5,8 +5,9 @@ import json
 import pytest
 
 from xclip_cli.errors import UsageError
-from xclip_cli.outputs import FORMATS, format_of
+from xclip_cli.outputs import FORMATS, format_of, markdown
 from xclip_cli.outputs.base import render
+from xclip_cli.outputs.csv import guarded, line
 from xclip_cli.results import COLUMNS, Segment, Tag, VideoResult, rows
 
 
@@ -52,6 +53,16 @@ def test_csv_defuses_formulas_in_text_but_not_in_numbers(start):
     assert row["label"] == f"'{start}cmd()"
     assert row["video"].startswith("'")
     assert float(row["similarity"]) == -0.25
+
+
+def test_a_row_of_any_table_is_guarded_where_it_must_be():
+    assert line([guarded("=1+1"), guarded("-"), guarded("-x"), -0.5, None, "a,b"]) == "'=1+1,-,'-x,-0.5,,\"a,b\"\n"
+    assert guarded("caf\udce9") == r"caf\xe9"
+
+
+def test_a_cell_in_markdown_is_one_line_and_breaks_no_table():
+    text = markdown.table(("a", "b"), [("x|y", "1\n2\x1b[31m"), ("caf\udce9", 3)])
+    assert text.splitlines() == ["| a | b |", "| --- | --- |", r"| x\|y | 1\n2\x1b[31m |", r"| caf\xe9 | 3 |"]
 
 
 @pytest.mark.parametrize("name", FORMATS)

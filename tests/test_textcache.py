@@ -207,12 +207,12 @@ def test_a_kill_while_writing_leaves_a_sound_file(own_cache, monkeypatch):
 def test_a_warm_cache_loads_neither_open_clip_nor_the_text_tower(toy_model):
     program = """
 import sys
-from xclip_cli.checkpoint import opening
+from xclip_cli.checkpoint import base, open_checkpoint
 from xclip_cli.labels import from_names
 from xclip_cli.textcache import text_features
 if sys.argv[2] == "warm":
-    opening.TextTower = None  # building one would fail
-checkpoint = opening.open_checkpoint(sys.argv[1])
+    base.TextTower = None  # building one would fail
+checkpoint = open_checkpoint(sys.argv[1])
 checkpoint.video_model()
 print(text_features(from_names("running,slam dunk"), checkpoint).double().sum().item())
 print("ftfy" in sys.modules, "open_clip" in sys.modules)  # the tokenizer needs the one, the package is the other

@@ -3,11 +3,11 @@
 import hashlib
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
 
 from xclip_cli import __version__, outputs
-from xclip_cli.engines import local
 from xclip_cli.errors import UsageError
 from xclip_cli.journal import Journal, video_key
 from xclip_cli.labels import LabelSet
@@ -121,7 +121,8 @@ class Batch:
 
     With an output, a journal beside it records every finished video; a later run with the same model, labels and
     settings tags only what is missing, failed or changed. Those of the videos that `unreadable` gives a reason for fail
-    unopened. Raises OutputError and UsageError before anything is tagged.
+    unopened. `engine` tags the rest, one result per video in any order; None: here.
+    Raises OutputError and UsageError before anything is tagged.
     """
 
     def __init__(
@@ -129,13 +130,13 @@ class Batch:
         videos: Sequence[str],
         label_set: LabelSet,
         settings: TagSettings,
-        engine: Callable = local.run,
+        engine: Callable[[Sequence[str], LabelSet, TagSettings], Iterator[VideoResult]] | None = None,
         unreadable: Mapping[str, str] | None = None,
     ):
         self.videos = videos
         self.label_set = label_set
         self.settings = settings
-        self._engine = engine
+        self._engine = engine or _tag_here
         self._unreadable = unreadable or {}
         self.resumed = 0
         self.failed = 0
@@ -197,6 +198,16 @@ class Batch:
         model = self.checkpoint
         parts = (__version__, model.name, model.fingerprint, self.label_set.fingerprint, self.settings.fingerprint)
         return ":".join(parts)
+
+
+def _tag_here(videos: Sequence[str], label_set: LabelSet, settings: TagSettings) -> Iterator[VideoResult]:
+    """One result per video, in order of completion: one Tagger in this process, decoders in others.
+
+    Raises ModelError, LabelError or UsageError before the first.
+    """
+    from xclip_cli.tagger import Tagger  # here, so that a run with nothing left to do needs no torch
+
+    yield from Tagger(**asdict(settings)).set_labels(label_set).tag_many(videos)
 
 
 def in_order(videos: Sequence[str], results: Iterable[VideoResult]) -> Iterator[VideoResult]:

@@ -3,14 +3,13 @@
 Only ``pull`` and the ``fetch`` functions use the network; the rest looks into the package and Hugging Face's cache.
 """
 
-import hashlib
 import os
 import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from xclip_cli.assets import cache_dir, weights_dir
 from xclip_cli.errors import ModelError
+from xclip_cli.files import hash_file, weights_dir
 from xclip_cli.registry import ModelSpec
 
 WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
@@ -19,11 +18,11 @@ OPEN_CLIP_FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
 
 def local_file(spec: ModelSpec) -> Path | None:
     """The file with this model's weights, if it is on this machine."""
-    kind, _, place = spec.source.partition(":")
+    kind, _, where = spec.source.partition(":")
     if kind == "bundled":
-        path = weights_dir() / place
+        path = weights_dir() / where
         return path if path.is_file() else None
-    folder = snapshot(place)
+    folder = snapshot(where)
     return first_in(folder, OPEN_CLIP_FILES if kind == "open_clip" else WEIGHT_FILES) if folder else None
 
 
@@ -99,38 +98,6 @@ def _unreachable(where: str, error: Exception) -> ModelError:
     if isinstance(error, OfflineModeIsEnabled) or isinstance(error.__cause__, OfflineModeIsEnabled):
         return ModelError(f"{where} may not be asked: HF_HUB_OFFLINE is set", "unset HF_HUB_OFFLINE and try again")
     return ModelError(f"{where} cannot be reached", "check the connection and try again; what has arrived is kept")
-
-
-def content_sha256(path: Path) -> str:
-    """SHA-256 (hex) of a file's bytes; remembered in the user's cache by real path, size and time of change."""
-    real = path.resolve()
-    stat = real.stat()
-    seen = f"{stat.st_size} {stat.st_mtime_ns}"
-    note = cache_dir() / "sha256" / hashlib.sha256(os.fsencode(real)).hexdigest()
-    try:
-        remembered, digest = note.read_text().rsplit(" ", 1)
-        if remembered == seen and re.fullmatch("[0-9a-f]{64}", digest):
-            return digest
-    except (OSError, ValueError):
-        pass
-    digest = hash_file(real)
-    try:
-        note.parent.mkdir(parents=True, exist_ok=True)
-        draft = note.with_suffix(f".{os.getpid()}")
-        draft.write_text(f"{seen} {digest}")
-        draft.replace(note)
-    except OSError:
-        pass  # a cache that cannot be written costs time, nothing else
-    return digest
-
-
-def hash_file(path: Path, algorithm: str = "sha256", prefix: bytes = b"") -> str:
-    """The hex digest of ``prefix`` and the file's bytes, read in pieces."""
-    digest = hashlib.new(algorithm, prefix, usedforsecurity=False)
-    with path.open("rb") as file:
-        while piece := file.read(1 << 20):
-            digest.update(piece)
-    return digest.hexdigest()
 
 
 def verify(spec: ModelSpec) -> Iterator[tuple[Path, str]]:

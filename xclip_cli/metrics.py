@@ -1,4 +1,4 @@
-"""How good answers are: counts and shares, numpy alone."""
+"""How good predictions are: counts and shares, numpy alone."""
 
 import math
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ _BINS = 15
 
 @dataclass(frozen=True)
 class Bin:
-    """Answers whose score lies in (start, stop]: how many, their mean score, and the share of them that is right."""
+    """Predictions whose score lies in (start, stop]: how many, their mean score, and the share that is right."""
 
     start: float
     stop: float
@@ -20,11 +20,21 @@ class Bin:
     accuracy: float
 
 
-def confusion(answers: Sequence[int], guesses: Sequence[int], classes: int) -> np.ndarray:
+def confusion(targets: Sequence[int], predictions: Sequence[int], classes: int) -> np.ndarray:
     """Counts int64 (classes, classes): rows are what the clips are, columns what they were taken for."""
     counts = np.zeros((classes, classes), np.int64)
-    np.add.at(counts, (np.asarray(answers, np.int64), np.asarray(guesses, np.int64)), 1)
+    np.add.at(counts, (np.asarray(targets, np.int64), np.asarray(predictions, np.int64)), 1)
     return counts
+
+
+def hits(ranked: Sequence[Sequence[int]], targets: Sequence[int], k: int) -> np.ndarray:
+    """Whether each target, bool (n,), is among the first ``k`` of its row of ``ranked``: class indices, best first."""
+    return np.array([target in row[:k] for row, target in zip(ranked, targets, strict=True)], bool)
+
+
+def share(values: Sequence) -> float:
+    """The mean, as top-1 of hits; NaN of nothing."""
+    return float(np.mean(values)) if len(values) else math.nan
 
 
 def class_accuracies(counts: np.ndarray) -> np.ndarray:
@@ -34,15 +44,15 @@ def class_accuracies(counts: np.ndarray) -> np.ndarray:
 
 
 def calibration(scores: Sequence[float], right: Sequence[bool]) -> tuple[float, list[Bin]]:
-    """Expected calibration error (0..1) and its bins of equal width (Guo et al., ICML 2017); 0 without answers.
+    """Expected calibration error (0..1) and its bins of equal width (Guo et al., ICML 2017); 0 without any.
 
-    The error is the distance between score and share that is right, averaged over the answers of each bin.
+    The error is the distance between score and share that is right, averaged over the predictions of each bin.
     """
     scores, right = np.asarray(scores, np.float64), np.asarray(right, np.float64)
-    place = np.clip(np.ceil(scores * _BINS).astype(int) - 1, 0, _BINS - 1)
+    index = np.clip(np.ceil(scores * _BINS).astype(int) - 1, 0, _BINS - 1)
     bins = []
     for i in range(_BINS):
-        inside = place == i
+        inside = index == i
         count = int(inside.sum())
         means = (float(scores[inside].mean()), float(right[inside].mean())) if count else (0.0, 0.0)
         bins.append(Bin(i / _BINS, (i + 1) / _BINS, count, *means))

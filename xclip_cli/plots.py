@@ -10,6 +10,8 @@ import numpy as np
 from xclip_cli.metrics import Bin
 
 _DPI = 120
+_MOST_CHARACTERS, _MOST_LINES = 48, 40
+_NUMBERED = "no font here has the letters of these labels; a number is a label's place in its list"
 
 
 def draw_curves(history: Sequence[Mapping[str, Any]], path: Path) -> None:
@@ -32,12 +34,16 @@ def draw_curves(history: Sequence[Mapping[str, Any]], path: Path) -> None:
 def draw_confusion(counts: np.ndarray, names: Sequence[str], path: Path) -> None:
     """Counts (N, N), rows what the clips are, columns what they were taken for; shades are shares of the row."""
     shares = counts / counts.sum(axis=1, keepdims=True).clip(1)
-    side = min(max(4.0, 2 + 0.35 * len(names)), 40.0)
+    texts, numbered, style = _drawable(names)
+    ticks = [f"#{i + 1}" if i in numbered else text for i, text in enumerate(texts)]
+    side = min(max(4.0, 2 + 0.35 * len(names)), 40.0) + max(0.0, max(map(_inches, ticks)) - 1.5)
     figure, axes = _figure(side, side)
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     axes.set(xlabel="taken for", ylabel="is")
-    axes.set_xticks(range(len(names)), names, rotation=90)
-    axes.set_yticks(range(len(names)), names)
+    axes.set_xticks(range(len(names)), ticks, rotation=90, **style)
+    axes.set_yticks(range(len(names)), ticks, **style)
+    if numbered:
+        _add_legend(figure, [f"#{i + 1}  {texts[i]}" for i in numbered])
     if len(names) <= 30:
         for i, j in np.argwhere(counts):
             shade = "white" if shares[i, j] > 0.5 else "black"
@@ -69,17 +75,21 @@ def draw_throughput(rows: Sequence[Mapping[str, Any]], title: str, path: Path) -
     """
     figure, axes = _figure(9, 6)
     named: list[tuple[float, float]] = []
-    for row in sorted(rows, key=lambda row: -row["throughput"]):
+    rows = sorted(rows, key=lambda row: -row["throughput"])
+    [title, *texts], _, style = _drawable([title, *(row["name"] for row in rows)])
+    for row, text in zip(rows, texts, strict=True):
         known, colour = row["accuracy"] is not None, "tab:red" if row["ours"] else "tab:blue"
         size = 40 + 12 * max(0.0, row["accuracy"] - 60) if known else 40
         face = colour if known else "none"
-        place = row["gigamacs"], row["throughput"]
-        axes.scatter(*place, s=size, facecolors=face, edgecolors=colour, alpha=0.7)
-        text = f"{row['name']} {row['accuracy']:.1f}" if known else row["name"]
-        near = sum(abs(math.log(x / place[0])) < 0.7 and abs(math.log(y / place[1])) < 0.15 for x, y in named)
-        axes.annotate(text, place, xytext=(4 + 0.5 * size**0.5, 4 - 11 * near), textcoords="offset points", fontsize=8)
-        named.append(place)
-    axes.set(xscale="log", yscale="log", xlabel="multiply-adds of one clip, G", ylabel="clips per second", title=title)
+        x, y = row["gigamacs"], row["throughput"]
+        axes.scatter(x, y, s=size, facecolors=face, edgecolors=colour, alpha=0.7)
+        text = f"{text} {row['accuracy']:.1f}" if known else text
+        near = sum(abs(math.log(x / other_x)) < 0.7 and abs(math.log(y / other_y)) < 0.15 for other_x, other_y in named)
+        offset = 4 + 0.5 * size**0.5, 4 - 11 * near
+        axes.annotate(text, (x, y), xytext=offset, textcoords="offset points", fontsize=8, **style)
+        named.append((x, y))
+    axes.set(xscale="log", yscale="log", xlabel="multiply-adds of one clip, G", ylabel="clips per second")
+    axes.set_title(title, **style)
     axes.margins(x=0.3, y=0.1)
     axes.grid(alpha=0.3, which="both")
     marks = {"this package": "tab:red", "others": "tab:blue"}
@@ -95,3 +105,68 @@ def _figure(width: float, height: float, nrows: int = 1, height_ratios: Sequence
 
     figure = Figure((width, height), layout="constrained")
     return figure, figure.subplots(nrows, height_ratios=height_ratios, **shared)
+
+
+def _add_legend(figure, lines: Sequence[str]) -> None:
+    """Below the picture, the first lines."""
+    from matplotlib.lines import Line2D
+
+    shown = [*lines[:_MOST_LINES], *([f"... and {len(lines) - _MOST_LINES} more"] if len(lines) > _MOST_LINES else [])]
+    handles = [Line2D([], [], linestyle="", label=line) for line in shown]
+    box = figure.legend(handles=handles, title=_NUMBERED, loc="outside lower left", handlelength=0, fontsize=8)
+    for text in box.get_texts():
+        text.set_parse_math(False)
+
+
+def _drawable(names: Sequence[str]) -> tuple[list[str], list[int], dict[str, Any]]:
+    """Names as they can be drawn, the indices of those whose letters no font has (they are in ASCII), and their style.
+
+    A dollar is a dollar. Letters that the usual font lacks come from another one of this machine, if it has them.
+    """
+    short = [_short(" ".join(name.split())) for name in names]
+    families, absent = _families({ord(c) for name in short for c in name})
+    lost = [i for i, name in enumerate(short) if absent & set(map(ord, name))]
+    texts = [_short(ascii(name)[1:-1]) if i in lost else name for i, name in enumerate(short)]
+    return texts, lost, {"parse_math": False, "fontfamily": families}
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= _MOST_CHARACTERS else text[: _MOST_CHARACTERS - 3] + "..."
+
+
+def _inches(text: str) -> float:
+    """About how wide a tick's label is: ten points for a character of East Asia, six for others."""
+    return sum(10 if ord(c) >= 0x2E80 else 6 for c in text) / 72
+
+
+def _families(characters: set[int]) -> tuple[list[str], set[int]]:
+    """The usual font and as few others as have what it lacks, and the characters that no font of this machine has."""
+    from matplotlib import font_manager, rcParams
+
+    families = list(rcParams["font.family"])
+    absent = characters - _characters(font_manager.findfont(font_manager.FontProperties()))
+    if not absent:
+        return families, absent
+    regular = (font for font in font_manager.fontManager.ttflist if (font.style, font.weight) == ("normal", 400))
+    files = {font.name: font.fname for font in regular if not font.name.startswith("Last Resort")}
+    offers = {name: _characters(file) & absent for name, file in sorted(files.items())}
+    while absent and any(offers.values()):
+        best = max(offers, key=lambda name: len(offers[name]))
+        families.append(best)
+        absent = absent - offers[best]
+        offers = {name: found & absent for name, found in offers.items()}
+    return families, absent
+
+
+def _characters(file: str) -> set[int]:
+    """What a font can draw; nothing for one that cannot be scaled, as those of coloured emoji."""
+    from matplotlib.font_manager import get_font
+
+    try:
+        font = get_font(file)
+        font.set_size(10, _DPI)
+        characters = set(font.get_charmap())
+        font.load_char(min(characters))
+    except (OSError, RuntimeError, ValueError):
+        return set()
+    return characters

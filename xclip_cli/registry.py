@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from xclip_cli.errors import ModelError
 
+OPEN_CLIP_PREFIX = "open_clip:"
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 CLIP = ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711))
 HALF = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
@@ -151,7 +152,7 @@ def _frozen(
     model: str, tag: str, repository: str, preprocessing: Preprocessing, licence: str, accuracy: str, megabytes: int
 ):
     return ModelSpec(
-        name=f"open_clip:{model}/{tag}",
+        name=f"{OPEN_CLIP_PREFIX}{model}/{tag}",
         source=f"open_clip:{repository}",
         architecture=None,
         num_frames=8,

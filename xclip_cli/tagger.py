@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import torch
 
 from xclip_cli.checkpoint import open_checkpoint
+from xclip_cli.device import precision, resolve_device
 from xclip_cli.errors import UsageError, VideoError
 from xclip_cli.labels import LabelSet, from_names
 from xclip_cli.labels.typed import understand
@@ -27,33 +28,12 @@ from xclip_cli.video.types import Clip
 from xclip_cli.video.worker import DecodePool
 
 
-def resolve_device(name: str) -> torch.device:
-    """The device that `auto|cpu|cuda|cuda:N|mps` means here. Raises UsageError for one that is absent."""
-    if name == "auto":
-        has_mps = torch.backends.mps.is_available()
-        return torch.device("cuda" if torch.cuda.is_available() else "mps" if has_mps else "cpu")
-    device = torch.device(name)
-    present = {
-        "cpu": True,
-        "cuda": torch.cuda.is_available() and (device.index or 0) < torch.cuda.device_count(),
-        "mps": torch.backends.mps.is_available(),
-    }
-    if not present[device.type]:
-        raise UsageError(f"device {name!r} is not available on this machine", "use --device auto or --device cpu")
-    return device
-
-
-def precision(device: torch.device, dtype: str) -> torch.autocast:
-    """The context in which a network computes in `dtype`, one of settings.DTYPES; float32 changes nothing."""
-    return torch.autocast(device.type, getattr(torch, dtype), enabled=dtype != "float32")
-
-
 @dataclass(frozen=True)
 class _Computing:
-    """Videos whose answers were asked of the device."""
+    """Videos whose scores were asked of the device."""
 
     clips: list[tuple[str, Clip]]
-    answers: tuple[torch.Tensor, torch.Tensor]
+    outputs: tuple[torch.Tensor, torch.Tensor]
 
 
 class Tagger:
@@ -123,7 +103,7 @@ class Tagger:
 
     def _finish(self, batch: "_Computing") -> Iterator[VideoResult]:
         clips = [clip for _, clip in batch.clips]
-        for (path, clip), segment in zip(batch.clips, self._segments(clips, batch.answers), strict=True):
+        for (path, clip), segment in zip(batch.clips, self._segments(clips, batch.outputs), strict=True):
             yield self._result(path, segments=(segment,), warnings=clip.warnings, reader=clip.reader)
 
     def tag_clips(self, clips: Sequence[Clip], features: VideoFeatures | None = None) -> list[Segment]:
@@ -166,8 +146,8 @@ class Tagger:
         scores, similarity = (x.unflatten(0, (len(clips), -1)).mean(dim=1) for x in (scores, similarity))
         return scores, similarity
 
-    def _segments(self, clips: Sequence[Clip], answers: tuple[torch.Tensor, torch.Tensor]) -> list[Segment]:
-        rows = zip(*(answer.tolist() for answer in answers), strict=True)
+    def _segments(self, clips: Sequence[Clip], outputs: tuple[torch.Tensor, torch.Tensor]) -> list[Segment]:
+        rows = zip(*(output.tolist() for output in outputs), strict=True)
         return [
             Segment(0.0, clip.info.duration_seconds, self._rank(scores, similarity))
             for clip, (scores, similarity) in zip(clips, rows, strict=True)

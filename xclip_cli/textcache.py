@@ -15,8 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from xclip_cli.assets import cache_dir
 from xclip_cli.errors import LabelError
+from xclip_cli.files import cache_dir
 from xclip_cli.labels import Label, LabelSet
 
 _LOCK_SECONDS = 10.0

@@ -2,18 +2,20 @@
 
 import csv
 import json
+import os
 import shutil
+import sys
 
 import pytest
 import torch
 
 from xclip_cli import Tagger, labels
 from xclip_cli.benchmark import accuracy, report
-from xclip_cli.benchmark.scores import Scores
-from xclip_cli.benchmark.variants import ENSEMBLE, prompted, variants
+from xclip_cli.benchmark.accuracy import ENSEMBLE, Scores, prompted, variants
 from xclip_cli.errors import UsageError
 from xclip_cli.results import Segment, Tag, VideoResult
 from xclip_cli.settings import AccuracySettings, TagSettings
+from xclip_cli.video.worker import DecodePool
 
 
 def quiet(done, total):
@@ -117,11 +119,11 @@ def test_a_run_goes_on_where_it_stopped(data, settings, tmp_path, monkeypatch):
     whole = accuracy.run(str(data), None, settings(), None, quiet)
     with pytest.raises(Stop):
         accuracy.run(str(data), None, settings(), tmp_path / "out", stop)
-    submitted, submit = [], accuracy.DecodePool.submit
+    submitted, submit = [], DecodePool.submit
     monkeypatch.setattr(
-        accuracy.DecodePool,
+        DecodePool,
         "submit",
-        lambda self, path, *rest, **more: submitted.append(path) or submit(self, path, *rest, **more),
+        lambda pool, path, *rest, **more: submitted.append(path) or submit(pool, path, *rest, **more),
     )
     again = accuracy.run(str(data), None, settings(), tmp_path / "out", quiet)
     assert len(submitted) == 5 and again.results == whole.results
@@ -161,6 +163,28 @@ def test_the_files_of_a_run_agree(data, settings, tmp_path):
     assert sum(int(cell) for row in counts for cell in row) == 9
     assert (out / "report.md").read_text().startswith("# Accuracy")
     assert all((out / name).read_bytes().startswith(b"\x89PNG") for name in ("confusion.png", "reliability.png"))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has names that are no UTF-8")
+def test_a_name_that_is_no_utf8_or_a_formula_or_commands_terminals_is_reported(data, settings, tmp_path):
+    (data / "a dog").rename(data / "=cmd|'x'!A1")
+    bad = os.fsdecode(os.fsencode(data / "a cat") + b"/caf\xe9\x1b[31m\n.mp4")
+    for name in (bad, bad.replace("caf", "tea")):
+        shutil.copy(data / "a cat/0.mp4", name)
+    with open(bad, "wb") as stream:
+        stream.write(b"no video")
+    out = tmp_path / "out"
+    found = accuracy.run(str(data), None, settings(), out, quiet)
+    report.write(found, out, f"xclip benchmark accuracy {bad}")
+    assert (found.scores[0].clips, found.scores[0].errors) == (10, 1)
+    page = (out / "report.md").read_text(encoding="utf-8")
+    assert page.count(r"caf\xe9\x1b[31m\n.mp4") >= 2 and "\x1b" not in page
+    assert r"caf\xe9" in json.loads((out / "accuracy.json").read_text(encoding="utf-8"))["about"]["command"]
+    with open(out / "confusion.csv", encoding="utf-8", newline="") as stream:
+        heads, *rows = csv.reader(stream)
+    assert heads[1:] == [row[0] for row in rows] == ["'=cmd|'x'!A1", "a car", "a cat"]
+    with open(out / "classes.csv", encoding="utf-8", newline="") as stream:
+        assert [row[0] for row in csv.reader(stream)] == ["class", *heads[1:]]
 
 
 def test_scores_are_those_counted_by_hand():

@@ -1,12 +1,18 @@
 """What is timed is what it is called, and its cost is counted as papers count it."""
 
+from dataclasses import replace
+
+import open_clip
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from xclip_cli.benchmark import rivals
 from xclip_cli.benchmark.networks import tagging
 from xclip_cli.errors import MissingExtraError, ModelError, UsageError
+from xclip_cli.model.openclip import FrozenClip
 from xclip_cli.model.xclip import Xclip
+from xclip_cli.registry import MODELS, Preprocessing
 
 
 @pytest.fixture(autouse=True)
@@ -37,6 +43,37 @@ def test_the_cost_is_that_of_the_network_that_is_computed(toy_model):
     plain = network.module.switched(cross_frame=False, mit_layers=0, prompt_layers=0)
     assert 0 < network.gigamacs() < network.gigamacs_with_text()
     assert sum(p.numel() for p in plain.parameters()) < network.parameters
+
+
+def test_a_frozen_model_is_timed_as_it_tags_whether_it_is_here_or_not(monkeypatch, tmp_path):
+    """One that is no plain ViT, and so cannot become an X-CLIP, as PE-Core."""
+    towers = {
+        "embed_dim": 32,
+        "vision_cfg": {"image_size": 32, "layers": 2, "width": 64, "head_width": 32, "patch_size": 16},
+        "text_cfg": {"context_length": 16, "vocab_size": 49408, "width": 64, "heads": 2, "layers": 2},
+        "custom_text": True,
+        "init_logit_bias": -10,
+    }
+    monkeypatch.setitem(open_clip.factory._MODEL_CONFIGS, "toy-pe", towers)
+    tag = {"hf_hub": "someone/toy-pe/", "mean": (0.5,) * 3, "std": (0.5,) * 3, "interpolation": "bilinear"}
+    monkeypatch.setitem(open_clip.pretrained._PRETRAINED, "toy-pe", {"meta": tag})
+    name, known = "open_clip:toy-pe/meta", MODELS["open_clip:PE-Core-B-16/meta"]
+    spec = replace(known, name=name, source="open_clip:someone/toy-pe", preprocessing=Preprocessing(32, 32))
+    monkeypatch.setitem(MODELS, name, spec)
+    absent = tagging(name)
+    home = tmp_path / "hub" / "models--someone--toy-pe"
+    (home / "snapshots" / "c0ffee").mkdir(parents=True)
+    (home / "refs").mkdir()
+    (home / "refs" / "main").write_text("c0ffee")
+    weights = {key: value.contiguous() for key, value in absent.module.model.state_dict().items()}
+    save_file(weights, home / "snapshots" / "c0ffee" / "open_clip_model.safetensors")
+    here = tagging(name)
+    assert (absent.weights, here.weights) == ("random", "on disk") and isinstance(here.module, FrozenClip)
+    assert here.parameters == absent.parameters and here.gigamacs() == absent.gigamacs() > 0
+    assert here.gigamacs_with_text() == absent.gigamacs_with_text() > here.gigamacs()
+    clips = torch.zeros(2, *here.shape)
+    torch.testing.assert_close(here.encode(here.module, clips).video, absent.encode(absent.module, clips).video)
+    assert here.text_encoder(["a dog"]).shape == (1, 32)
 
 
 def test_an_unknown_model_is_our_error():

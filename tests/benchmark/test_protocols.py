@@ -14,7 +14,7 @@ def settings(protocol=None, split=None, classes=None, **more):
 
 
 def places(task, root):
-    return {s.path.removeprefix(f"{root}/"): task.label_set.labels[i].name for s, i in task.answers.items()}
+    return {s.path.removeprefix(f"{root}/"): task.label_set.labels[i].name for s, i in task.targets.items()}
 
 
 def test_ucf101_is_its_first_test_list(tmp_path):
@@ -141,7 +141,7 @@ def test_clips_of_ones_own_are_read_once_and_may_have_a_split(tmp_path):
     task = read_task(str(path), None, settings())
     assert len(task.samples) == 2 and [label.name for label in task.label_set.labels] == ["Tai_Chi", "run"]
     task = read_task(str(path), labels.from_names("tai chi,run,dive"), settings())
-    assert list(task.answers.values()) == [0, 1]
+    assert list(task.targets.values()) == [0, 1]
     with pytest.raises(UsageError, match=r"'Tai_Chi'.*is not in the label set"):
         read_task(str(path), labels.from_names("run,dive"), settings())
     path.write_text("video,label,split\na.mp4,x,train\nb.mp4,y,val\nc.mp4,x,test\n")

@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from xclip_cli import Tagger
 from xclip_cli.checkpoint import frozen
 from xclip_cli.preprocess import crops
-from xclip_cli.video.reader import Clip, VideoInfo
+from xclip_cli.video.types import Clip, VideoInfo
 
 TEXTS = ["a dog runs", "dunking a ball", "cooking dinner"]
 SMALL_TEXT = {"vocab_size": 49408, "width": 64, "heads": 2, "layers": 2}

@@ -56,6 +56,14 @@ def test_accuracy_prints_the_model_and_its_backbone(data, toy_model, tmp_path):
     assert done.stdout.splitlines()[1].split("\t")[4:6] == ["2", "1"]
 
 
+def test_a_name_cannot_command_the_terminal(data, toy_model, tmp_path):
+    (data / "a dog" / "[red]\x1b]0;owned\x07.mp4").write_bytes(b"no video")
+    for arguments in (("decode", data / "a dog"), ("accuracy", data, "--model", toy_model, "-o", tmp_path / "\x1b[2J")):
+        done = xclip(*arguments)
+        assert done.returncode == 1 and r"[red]\x1b]0;owned\x07.mp4" in done.stdout + done.stderr
+        assert not {"\x1b", "\x07"} & {*done.stdout, *done.stderr}
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [

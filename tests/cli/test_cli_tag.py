@@ -68,10 +68,17 @@ def test_a_bad_video_is_a_row_and_the_rest_goes_on(tag, clips, tmp_path):
     assert b"failed" in done.stderr and b"Traceback" not in done.stderr
 
 
-def test_strict_stops_at_a_failure(tag, clips, tmp_path):
+def test_strict_stops_at_a_failure(tag, clips, make_clip, tmp_path):
     (clips / "A-broken.mp4").write_bytes(b"no")
-    done = tag(clips, "--strict")
-    assert done.returncode == 1 and b"A-broken.mp4" in done.stderr
+    for index in range(4):
+        make_clip(clips / f"z{index}.mp4", num_frames=6)
+    done = tag(clips, "--strict", "--workers", 1, "-o", tmp_path / "o.csv")
+    assert done.returncode == 1 and b"A-broken.mp4" in done.stderr and not (tmp_path / "o.csv").exists()
+    journal = (tmp_path / "o.csv.journal").read_text()
+    assert journal.count("\n") < 4 and "/z" not in journal  # later videos are left, up to what was decoded ahead
+    rows = table(tag(clips, "--strict", "--workers", 1).stdout)
+    assert {os.path.basename(row["video"]) for row in rows} <= {"=d.mp4"}
+    assert b"7 tagged" in tag(clips, "-o", tmp_path / "o.csv").stderr
 
 
 def test_a_list_on_standard_input(tag, clips):
@@ -199,9 +206,12 @@ def test_threshold_and_background_give_unknown(tag, clips, tmp_path):
     rows = table(tag(clips, "--threshold", "1").stdout)
     assert [(row["label"], row["rank"], row["score"]) for row in rows] == [("unknown", "1", "")] * 3
     file = tmp_path / "l.yaml"
-    file.write_text("labels: [a]\nbackground: [b, c, d]\n")
-    rows = table(tag(clips, labels=["--labels-file", file]).stdout)
-    assert {row["label"] for row in rows} <= {"a", "unknown"}
+    best = {row["video"]: row["label"] for row in table(tag(clips, "-k", 1, labels=["--labels", "a,b"]).stdout)}
+    for label, background in (("a", "b"), ("b", "a")):
+        file.write_text(f"labels: [{label}]\nbackground: [{background}]\n")
+        rows = table(tag(clips, "-k", 1, labels=["--labels-file", file]).stdout)
+        winners = {video: label if won == label else "unknown" for video, won in best.items()}
+        assert {row["video"]: row["label"] for row in rows} == winners
 
 
 def test_labels_that_were_probably_not_meant_are_said_unless_quiet(tag, clips):
@@ -277,9 +287,8 @@ def test_ctrl_c_stops_soon_and_can_be_resumed(toy_model, make_clip, tmp_path):
     while not journal.exists() or not journal.stat().st_size:
         time.sleep(0.01)
     run.send_signal(signal.SIGINT)
-    started = time.monotonic()
     assert run.wait(timeout=20) == 130
-    assert time.monotonic() - started < 2
+    assert journal.read_bytes().count(b"\n") < 80  # it stopped, it did not finish
     said = run.stderr.read()
     run.stderr.close()
     assert b"Traceback" not in said and b"run the same command again" in said

@@ -24,6 +24,15 @@ from xclip_cli.video.source import shown
 from xclip_cli.video.types import Reader
 from xclip_cli.video.worker import ENVIRONMENT, program
 
+COLUMNS = (  # what a person sees: key, head and digits
+    ("path", "file", None),
+    ("reader", "reader", None),
+    ("size", "size", None),
+    ("num_frames", "frames", None),
+    ("clip_rate", "8 frames: frames/s", 1),
+    ("whole_rate", "all: frames/s", 1),
+    ("error", "error", None),
+)
 CLIP_FRAMES = 8
 _TIMES = 3
 _BYTES_AT_ONCE = 64 * 2**20
@@ -35,12 +44,17 @@ class Decoded:
 
     path: str
     reader: str
-    width: int = 0
-    height: int = 0
-    num_frames: int = 0
+    width: int | None = None
+    height: int | None = None
+    num_frames: int | None = None
     clip_rate: float | None = None
     whole_rate: float | None = None
     error: str | None = None
+
+    @property
+    def row(self) -> dict[str, object]:
+        """By the keys of COLUMNS."""
+        return vars(self) | {"size": self.width and f"{self.width}x{self.height}"}
 
 
 def installed() -> list[str]:

@@ -79,7 +79,7 @@ def tagging(name: str) -> Tagging:
         preprocessing, num_frames, weights = spec.preprocessing, spec.num_frames, "random"
     else:
         checkpoint = open_checkpoint(name)
-        model = checkpoint.full_model()
+        model = checkpoint.tagging_model()
         text = checkpoint.text_encoder()
         preprocessing, num_frames, weights = checkpoint.preprocessing, checkpoint.num_frames, "on disk"
     return Tagging(

@@ -51,10 +51,10 @@ class Task:
     facts: dict[str, str]
 
     @property
-    def answers(self) -> dict[Sample, int]:
-        """The place of each sample's label in the set."""
-        places = {key(label.name): i for i, label in enumerate(self.label_set.labels)}
-        return {sample: places[key(sample.label)] for sample in self.samples}
+    def targets(self) -> dict[Sample, int]:
+        """The index in the set of each sample's label."""
+        index = {key(label.name): i for i, label in enumerate(self.label_set.labels)}
+        return {sample: index[key(sample.label)] for sample in self.samples}
 
 
 def read_task(data: str, label_set: LabelSet | None, settings: AccuracySettings) -> Task:

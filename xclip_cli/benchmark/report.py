@@ -1,100 +1,98 @@
 """What an accuracy run leaves behind: predictions, tables, pictures and a page that says how they were made."""
 
-import csv
 import json
 from collections.abc import Sequence
 from pathlib import Path
 
 from xclip_cli import outputs
 from xclip_cli.errors import OutputError
+from xclip_cli.files import one_line, printable, write_text
 from xclip_cli.metrics import class_accuracies
+from xclip_cli.outputs.csv import table as table_csv
 from xclip_cli.outputs.markdown import percent, table
 from xclip_cli.plots import draw_confusion, draw_reliability
 
-from .accuracy import PREDICTIONS, Evaluation
-from .scores import Scores
-from .variants import Variant
-
-HEADS = (
-    "model", "temporal", "prompting", "what", "clips", "errors", "top-1 %", "95 %", "top-5 %", "mean class %",
-    "calibration error %", "published %",
-)  # fmt: skip
+from .accuracy import PREDICTIONS, Evaluation, Scores, Variant
 
 
-def rows(evaluation: Evaluation) -> list[tuple[str, ...]]:
-    """A row of HEADS for each variant."""
+def rows(evaluation: Evaluation) -> list[dict[str, str]]:
+    """The table: of each variant a row, by the heads of its columns."""
     return [
         _row(evaluation, variant, scores)
         for variant, scores in zip(evaluation.variants, evaluation.scores, strict=True)
     ]
 
 
-def _row(evaluation: Evaluation, variant: Variant, scores: Scores) -> tuple[str, ...]:
+def _row(evaluation: Evaluation, variant: Variant, scores: Scores) -> dict[str, str]:
     protocol, whole = evaluation.task.protocol, variant.what in ("as it is", "the backbone before it was tuned")
     published = protocol and whole and protocol.published(variant.model)
     low, high = scores.top1_interval
-    return (
-        variant.model,
-        variant.temporal,
-        variant.prompting,
-        variant.what,
-        str(scores.clips),
-        str(scores.errors),
-        percent(scores.top1),
-        f"{percent(low)}-{percent(high)}",
-        percent(scores.top5),
-        percent(scores.mean_class),
-        percent(scores.calibration_error),
-        f"{published} ({protocol.views})" if published else "-",
-    )
+    return {
+        "model": variant.model,
+        "temporal": variant.temporal,
+        "prompting": variant.prompting,
+        "what": variant.what,
+        "clips": str(scores.clips),
+        "errors": str(scores.errors),
+        "top-1 %": percent(scores.top1),
+        "95 %": f"{percent(low)}-{percent(high)}",
+        "top-5 %": percent(scores.top5),
+        "mean class %": percent(scores.mean_class),
+        "calibration error %": percent(scores.calibration_error),
+        "published %": f"{published} ({protocol.views})" if published else "-",
+    }
 
 
 def write(evaluation: Evaluation, folder: Path, command: str) -> None:
     """All files of a run. Raises OutputError; what is in the journal is kept."""
     first, names = evaluation.scores[0], [label.name for label in evaluation.task.label_set.labels]
     outputs.write(folder / PREDICTIONS, "csv", (result for results in evaluation.results for result in results))
-    table_rows = rows(evaluation)
+    about = {name: printable(value) for name, value in {"command": command, **evaluation.facts}.items()}
+    about["warnings"] = list(map(printable, evaluation.warnings))
+    confused = [
+        ("is / taken for", *names),
+        *((name, *row) for name, row in zip(names, first.confusion.tolist(), strict=True)),
+    ]
     try:
-        _write_csv(folder / "accuracy.csv", HEADS, table_rows)
-        about = {"command": command, **evaluation.facts, "warnings": evaluation.warnings}
-        lines = [dict(zip(HEADS, row, strict=True)) for row in table_rows]
-        text = json.dumps({"about": about, "rows": lines}, indent=1, ensure_ascii=False)
-        (folder / "accuracy.json").write_text(text + "\n", encoding="utf-8")
-        _write_csv(folder / "classes.csv", *_classes(evaluation, names))
-        counts = [(name, *row) for name, row in zip(names, first.confusion.tolist(), strict=True)]
-        _write_csv(folder / "confusion.csv", ("is / taken for", *names), counts)
+        text = json.dumps({"about": about, "rows": rows(evaluation)}, indent=1, ensure_ascii=False)
+        write_text(folder / "accuracy.json", text + "\n")
+        write_text(folder / "accuracy.csv", table_csv(_lines(rows(evaluation))))
+        write_text(folder / "classes.csv", table_csv(_classes(evaluation)))
+        write_text(folder / "confusion.csv", table_csv(confused))
         draw_confusion(first.confusion, names, folder / "confusion.png")
         draw_reliability(first.bins, first.calibration_error, folder / "reliability.png")
-        (folder / "report.md").write_text(_markdown(evaluation, table_rows, command), encoding="utf-8")
+        write_text(folder / "report.md", _markdown(evaluation, command))
     except OSError as error:
         raise OutputError(
             f"cannot write into {str(folder)!r}: {error.strerror}", "free space and run the same command again"
         ) from error
 
 
-def _classes(evaluation: Evaluation, names: Sequence[str]) -> tuple[tuple[str, ...], list[tuple]]:
-    scores = evaluation.scores
-    shares = [class_accuracies(s.confusion) for s in scores]
-    counts = scores[0].confusion.sum(axis=1)
+def _lines(rows: Sequence[dict[str, str]]) -> list[tuple[str, ...]]:
+    return [tuple(rows[0]), *(tuple(row.values()) for row in rows)]
+
+
+def _classes(evaluation: Evaluation) -> list[tuple]:
+    """A head, then a line for each class that has clips."""
+    names = [label.name for label in evaluation.task.label_set.labels]
+    shares = [class_accuracies(scores.confusion) for scores in evaluation.scores]
+    counts = evaluation.scores[0].confusion.sum(axis=1)
     heads = ("class", "clips", *(f"{variant.name}, top-1 %" for variant in evaluation.variants))
-    listed = [(name, int(counts[i]), *(percent(s[i]) for s in shares)) for i, name in enumerate(names) if counts[i]]
-    return heads, listed
+    return [
+        heads,
+        *((name, int(counts[i]), *(percent(s[i]) for s in shares)) for i, name in enumerate(names) if counts[i]),
+    ]
 
 
-def _markdown(evaluation: Evaluation, table_rows: Sequence[tuple[str, ...]], command: str) -> str:
+def _markdown(evaluation: Evaluation, command: str) -> str:
     facts = {"command": f"`{command}`", **evaluation.facts}
-    parts = ["# Accuracy", table(("", ""), facts.items()), table(HEADS, table_rows)]
+    (heads, *lines), (class_heads, *classes) = _lines(rows(evaluation)), _classes(evaluation)
+    parts = ["# Accuracy", table(("", ""), facts.items()), table(heads, lines)]
     if evaluation.warnings:
-        parts.append("\n".join(f"- {line}" for line in evaluation.warnings))
+        parts.append("\n".join("- " + one_line(warning) for warning in evaluation.warnings))
     failed = [result for result in evaluation.results[0] if result.error is not None]
     if failed:
-        parts += ["## Clips that were not measured", "\n".join(f"- {r.video}: {r.error}" for r in failed)]
-    parts += ["## Classes", table(*_classes(evaluation, [label.name for label in evaluation.task.label_set.labels]))]
+        texts = ("- " + one_line(f"{result.video}: {result.error}") for result in failed)
+        parts += ["## Clips that were not measured", "\n".join(texts)]
+    parts += ["## Classes", table(class_heads, classes)]
     return "\n\n".join(parts) + "\n"
-
-
-def _write_csv(path: Path, heads: Sequence[str], lines: Sequence[Sequence]) -> None:
-    with open(path, "w", encoding="utf-8", newline="") as stream:
-        writer = csv.writer(stream, lineterminator="\n")
-        writer.writerow(heads)
-        writer.writerows(lines)

@@ -1,6 +1,5 @@
 """What networks cost, side by side: every one has its turn in every round, so that a slow minute hits them all."""
 
-import csv
 import json
 import os
 import platform
@@ -8,19 +7,22 @@ import statistics
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
 from xclip_cli import __version__, labels
+from xclip_cli.device import precision, resolve_device
 from xclip_cli.errors import OutputError
+from xclip_cli.files import write_text
+from xclip_cli.outputs.csv import table
 from xclip_cli.plots import draw_throughput
 from xclip_cli.preprocess import crops, normalise
 from xclip_cli.registry import Resize
 from xclip_cli.settings import SpeedSettings
-from xclip_cli.tagger import precision, resolve_device
 from xclip_cli.video.worker import DecodePool
 
 from .measure import Timing, clock, machine, matrix_product, peak_bytes, repeat
@@ -34,86 +36,79 @@ _BATCHES = {"cpu": (1, 2, 4), "cuda": (1, 4, 16, 64)}
 _COMPARISONS = 3
 _SEED = 0
 
-Told = Callable[[str], None]
+OnProgress = Callable[[str], None]
 
-
-@dataclass(frozen=True)
-class Row:
-    """One network: millions of parameters, 1e9 multiply-adds, milliseconds, clips a second, megabytes.
-
-    ``ours`` counts as of this package. ``spread_percent`` is half the distance between the quartiles of the latency, in
-    percent of it; ``of_matrix_percent`` what the encoder reaches of the machine's matrix-product rate. The parts after
-    ``accuracy`` are of one clip, and of so many labels; None where a network has no such part, or it was not measured.
-    """
-
-    name: str
-    ours: bool
-    weights: str
-    num_frames: int
-    side: int
-    parameters: float
-    gigamacs: float
-    gigamacs_with_text: float | None
-    latency_p50: float
-    latency_p95: float
-    spread_percent: float
-    batch: int
-    throughput: float
-    of_matrix_percent: float
-    memory: float | None
-    accuracy: float | None
-    decode: float | None = None
-    preprocess: float | None = None
-    text_10: float | None = None
-    text_400: float | None = None
-    scoring_10: float | None = None
-    scoring_400: float | None = None
+# What a person sees, key, head and digits: of every network, and of where the time of those of this package goes.
+COLUMNS = (
+    ("name", "network", None),
+    ("weights", "weights", None),
+    ("num_frames", "frames", None),
+    ("parameters", "M param", 1),
+    ("gigamacs", "GMAC", 1),
+    ("gigamacs_with_text", "+text", 1),
+    ("latency_p50", "p50 ms", 1),
+    ("latency_p95", "p95 ms", 1),
+    ("throughput", "clips/s", 2),
+    ("batch", "batch", None),
+    ("of_matrix_percent", "% of matmul", 0),
+    ("memory", "MB", 0),
+    ("accuracy", "K400 %", 1),
+)
+PART_COLUMNS = (
+    ("name", "one clip, ms", None),
+    ("decode", "decode", 1),
+    ("preprocess", "preprocess", 1),
+    ("latency_p50", "encoder", 1),
+    ("text_10", "text, 10 labels", 1),
+    ("text_400", "400", 1),
+    ("scoring_10", "scoring, 10 labels", 1),
+    ("scoring_400", "400", 1),
+)
+_PARTS = ("decode", "preprocess", *(f"{part}_{count}" for part in ("text", "scoring") for count in LABEL_COUNTS))
 
 
 @dataclass(frozen=True)
 class Speed:
-    """All rows, and what they ran on."""
+    """A row for each network, see `_row`, and what they ran on."""
 
     machine: dict[str, str | int | float]
-    rows: list[Row]
+    rows: list[dict[str, Any]]
 
     def write(self, folder: Path) -> None:
         """``speed.csv``, ``speed.json`` and ``speed.png``. Raises OutputError."""
-        table = [asdict(row) for row in self.rows]
         title = f"{self.machine['device']}, {self.machine['threads']} threads, {self.machine['dtype']}"
+        text = json.dumps({"machine": self.machine, "rows": self.rows}, indent=1)
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            with open(folder / "speed.csv", "w", encoding="utf-8", newline="") as stream:
-                writer = csv.DictWriter(stream, [f.name for f in fields(Row)], lineterminator="\n")
-                writer.writeheader()
-                writer.writerows(table)
-            text = json.dumps({"machine": self.machine, "rows": table}, indent=1)
-            (folder / "speed.json").write_text(text + "\n", encoding="utf-8")
-            draw_throughput(table, title, folder / "speed.png")
+            write_text(folder / "speed.csv", table([self.rows[0], *(row.values() for row in self.rows)]))
+            write_text(folder / "speed.json", text + "\n")
+            draw_throughput(self.rows, title, folder / "speed.png")
         except OSError as error:
             raise OutputError(f"cannot write into {str(folder)!r}: {error.strerror}", "choose another -o") from error
 
 
-def run(settings: SpeedSettings, told: Told) -> Speed:
-    """Times the networks; ``told`` is given a line about what is being done. Raises UsageError and ModelError."""
+def run(settings: SpeedSettings, on_progress: OnProgress) -> Speed:
+    """Times the networks; ``on_progress`` hears in a line what is being done. Raises UsageError and ModelError."""
     device, names = resolve_device(settings.device), choose(settings.against)
     dtype = getattr(torch, settings.dtype)
     torch.manual_seed(_SEED)
     with _threads(settings.threads), torch.inference_mode(), precision(device, settings.dtype):
         networks = []
         for name in (*settings.models, *names):
-            told(f"building {name}")
+            on_progress(f"building {name}")
             networks.append(tagging(name) if name in settings.models else rival(name))
             networks[-1].module.to(device)
         memory = [_memory(network, device) for network in networks]
         product, gigamacs = matrix_product(device, dtype)
         product()
-        *latency, of_product = _latencies([*(_call(n, 1, device) for n in networks), product], device, settings, told)
+        *latency, of_product = _latencies(
+            [*(_call(n, 1, device) for n in networks), product], device, settings, on_progress
+        )
         rate = gigamacs / of_product.median
-        best = [_throughput(*pair, device, told) for pair in zip(networks, latency, strict=True)]
+        best = [_throughput(*pair, device, on_progress) for pair in zip(networks, latency, strict=True)]
         rows = []
         for i, network in enumerate(networks):
-            told(f"measuring the other parts of {network.name}")
+            on_progress(f"measuring the other parts of {network.name}")
             parts = _parts(network, settings, device) if isinstance(network, Tagging) else {}
             rows.append(_row(network, latency[i], best[i], memory[i], rate, parts))
     facts = {
@@ -133,27 +128,35 @@ def run(settings: SpeedSettings, told: Told) -> Speed:
 
 def _row(
     network: Network, latency: Timing, best: tuple[int, float], memory: int | None, rate: float, parts: dict
-) -> Row:
+) -> dict[str, Any]:
+    """Millions of parameters, 1e9 multiply-adds, milliseconds, clips a second, megabytes of one network.
+
+    ``ours`` counts as of this package. ``spread_percent`` is half the distance between the quartiles of the latency, in
+    percent of it; ``of_matrix_percent`` what the encoder reaches of the machine's matrix-product rate. The parts are of
+    one clip, and of so many labels; None where a network has no such part, or it was not measured.
+    """
     macs, (batch, throughput) = network.gigamacs(), best
-    return Row(
-        network.name,
-        isinstance(network, Tagging),
-        network.weights,
-        network.num_frames,
-        network.shape[-1],
-        network.parameters / 1e6,
-        macs,
-        network.gigamacs_with_text() if isinstance(network, Tagging) else None,
-        1000 * latency.median,
-        1000 * latency.percentile(95),
-        100 * latency.spread,
-        batch,
-        throughput,
-        100 * macs * throughput / rate,
-        memory and memory / 1e6,
-        network.accuracy,
+    ours = isinstance(network, Tagging)
+    return {
+        "name": network.name,
+        "ours": ours,
+        "weights": network.weights,
+        "num_frames": network.num_frames,
+        "side": network.shape[-1],
+        "parameters": network.parameters / 1e6,
+        "gigamacs": macs,
+        "gigamacs_with_text": network.gigamacs_with_text() if ours else None,
+        "latency_p50": 1000 * latency.median,
+        "latency_p95": 1000 * latency.percentile(95),
+        "spread_percent": 100 * latency.spread,
+        "batch": batch,
+        "throughput": throughput,
+        "of_matrix_percent": 100 * macs * throughput / rate,
+        "memory": memory and memory / 1e6,
+        "accuracy": network.accuracy,
+        **dict.fromkeys(_PARTS),
         **parts,
-    )
+    }
 
 
 def _call(network: Network, batch: int, device: torch.device) -> Callable[[], object]:
@@ -168,12 +171,12 @@ def _memory(network: Network, device: torch.device) -> int | None:
 
 
 def _latencies(
-    calls: Sequence[Callable[[], object]], device: torch.device, settings: SpeedSettings, told: Told
+    calls: Sequence[Callable[[], object]], device: torch.device, settings: SpeedSettings, on_progress: OnProgress
 ) -> list[Timing]:
     """Of each call, all of which were made once before; fast ones have several turns a round."""
     timings = [Timing() for _ in calls]
     for turn in range(settings.rounds):
-        told(f"one clip at a time, round {turn + 1} of {settings.rounds}")
+        on_progress(f"one clip at a time, round {turn + 1} of {settings.rounds}")
         for call, timing in zip(calls, timings, strict=True):
             timing.seconds.append(clock(call, device))
             while len(timing.seconds) < 4 * (turn + 1) and timing.median < 0.5:
@@ -181,7 +184,7 @@ def _latencies(
     return timings
 
 
-def _throughput(network: Network, latency: Timing, device: torch.device, told: Told) -> tuple[int, float]:
+def _throughput(network: Network, latency: Timing, device: torch.device, on_progress: OnProgress) -> tuple[int, float]:
     """The best batch and its clips a second; a larger one is tried while it brings something.
 
     Each is compared with single clips beside it, and what it gains counts on top of the rounds' median.
@@ -190,14 +193,25 @@ def _throughput(network: Network, latency: Timing, device: torch.device, told: T
     for batch in _BATCHES.get(device.type, _BATCHES["cpu"])[1:]:
         if batch / gain * latency.median > _CALL_SECONDS:
             break
-        told(f"{network.name}, {batch} clips at a time")
-        single, many = _call(network, 1, device), _call(network, batch, device)
-        many()
-        found = statistics.median(batch * clock(single, device) / clock(many, device) for _ in range(_COMPARISONS))
+        on_progress(f"{network.name}, {batch} clips at a time")
+        try:
+            found = _gain(network, batch, device)
+        except torch.OutOfMemoryError:
+            on_progress(f"{network.name}, {batch} clips at a time: out of memory")
+            break
         if found < _GAIN * gain:
             break
         best, gain = batch, found
+    if device.type == "cuda":
+        torch.cuda.empty_cache()  # the next network's
     return best, gain / latency.median
+
+
+def _gain(network: Network, batch: int, device: torch.device) -> float:
+    """How many times as fast a batch is as its clips one by one."""
+    single, many = _call(network, 1, device), _call(network, batch, device)
+    many()
+    return statistics.median(batch * clock(single, device) / clock(many, device) for _ in range(_COMPARISONS))
 
 
 def _parts(network: Tagging, settings: SpeedSettings, device: torch.device) -> dict[str, float]:
@@ -222,7 +236,7 @@ def _parts(network: Tagging, settings: SpeedSettings, device: torch.device) -> d
 
 
 def _decoded(settings: SpeedSettings, num_frames: int, resize: Resize | None = None) -> tuple[np.ndarray, float]:
-    """The frames of one clip, resized if ``resize`` says so, and the median of the seconds that a decoding process needs for it."""
+    """The frames of one clip, resized as ``resize`` says, and the median of the seconds that a process needs for it."""
     with tempfile.TemporaryDirectory() as folder, DecodePool(settings.reader, workers=1) as pool:
         video = settings.video or _made_clip(Path(folder) / "clip.mp4")
 

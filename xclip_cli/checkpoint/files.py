@@ -1,94 +1,27 @@
-"""Reading and writing weight files. A file is data: no code in it is run, whatever its format."""
+"""Reading weight files. A file is data: no code in it is run, whatever its format."""
 
-import json
-import os
 import pickle
 import re
 import warnings
 import zipfile
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from xclip_cli.errors import ModelError, OutputError
-from xclip_cli.model.xclip import Xclip
-from xclip_cli.registry import Preprocessing
-
-METADATA_KEY, LABEL_FEATURES = "xclip", "label_features"
-FORMAT = 1
-
-
-def save(
-    model: Xclip,
-    path: str | Path,
-    *,
-    preprocessing: Preprocessing,
-    name: str,
-    labels: Sequence[str] | None = None,
-    label_features: Tensor | None = None,
-    made_by: str = "",
-) -> None:
-    """Writes one .safetensors that reloads by its path alone: the weights as they are, the rest as JSON metadata.
-
-    ``labels`` are the names that the model was tuned on; ``label_features`` (N, E), if given, stand for their text, not
-    what the text tower says of them: a linear probe, or features of learned words. The file appears at once, whole, or
-    not at all. Raises OutputError where it cannot be written.
-    """
-    import safetensors
-    from safetensors.torch import save_file
-
-    path = Path(path)
-    about = {
-        "format": FORMAT,
-        "name": name,
-        "config": model.config.to_dict(),
-        "preprocessing": asdict(preprocessing),
-        "labels": None if labels is None else list(labels),
-        "made_by": made_by,
-    }
-    state = {key: value.detach().cpu().contiguous().clone() for key, value in model.state_dict().items()}
-    if label_features is not None:
-        state[LABEL_FEATURES] = label_features.detach().cpu().contiguous()
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        draft.touch()
-        mode = draft.stat().st_mode  # what the user's umask gives; save_file makes a file for its owner alone
-        save_file(state, draft, metadata={METADATA_KEY: json.dumps(about, ensure_ascii=False)})
-        draft.chmod(mode)
-        draft.replace(path)
-    except (OSError, safetensors.SafetensorError) as error:
-        draft.unlink(missing_ok=True)
-        raise OutputError(f"{path} cannot be written: {error}") from error
-
-
-def read_metadata(path: Path) -> dict[str, Any] | None:
-    """What `save` wrote beside the weights; None for a safetensors file of another program."""
-    with _open_safetensors(path) as file:
-        text = (file.metadata() or {}).get(METADATA_KEY)
-    if text is None:
-        return None
-    try:
-        about = json.loads(text)
-        made_for = about["format"]
-    except (ValueError, TypeError, KeyError) as error:
-        raise ModelError(f"{path} is damaged: its metadata cannot be read ({error!r})") from error
-    if made_for != FORMAT:
-        raise ModelError(f"{path} has format {made_for!r}; this version reads {FORMAT}", "pip install -U xclip-cli")
-    return about
+from xclip_cli.errors import ModelError
 
 
 def read_safetensors(path: Path, wanted: Callable[[str], bool] = lambda key: True) -> dict[str, Tensor]:
     """The tensors whose key is wanted, in memory of their own; the rest of the file is not read."""
-    with _open_safetensors(path) as file:
+    with open_safetensors(path) as file:
         return {key: file.get_tensor(key).clone() for key in file.keys() if wanted(key)}  # noqa: SIM118
 
 
-class _open_safetensors:
+class open_safetensors:
     """safetensors' reader, with our errors."""
 
     def __init__(self, path: Path):

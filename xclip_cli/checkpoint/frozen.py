@@ -23,10 +23,10 @@ from xclip_cli.errors import MissingExtraError, ModelError
 from xclip_cli.keymap import translate
 from xclip_cli.model.openclip import FrozenClip, native_config
 from xclip_cli.model.xclip import Xclip
-from xclip_cli.registry import CLIP, Preprocessing
+from xclip_cli.registry import CLIP, OPEN_CLIP_PREFIX, Preprocessing
 
+from .base import Checkpoint, TextEncoder, absent
 from .files import load_strictly, read_pickle, read_safetensors, tensors_in
-from .opening import OPEN_CLIP_PREFIX, Checkpoint, TextEncoder, absent
 
 NUM_FRAMES = 8
 _OPENAI = {"mean": CLIP[0], "std": CLIP[1], "interpolation": "bicubic", "resize_mode": "shortest"}
@@ -44,13 +44,13 @@ class Source:
     @property
     def repository(self) -> tuple[str, tuple[str, ...]]:
         """The hub's repository and the names that the weights may have in it, best first."""
-        place, _, name = self.settings.get("hf_hub", "").rpartition("/")
-        if not place:
+        repository, _, name = self.settings.get("hf_hub", "").rpartition("/")
+        if not repository:
             raise ModelError(
                 f"open_clip has the weights {self.architecture}/{self.tag} at {self.settings.get('url')} alone",
                 f"download them, then: {OPEN_CLIP_PREFIX}{self.architecture}=FILE",
             )
-        return place, (name.rpartition(".")[0] + ".safetensors", name) if name else hub.OPEN_CLIP_FILES
+        return repository, (name.rpartition(".")[0] + ".safetensors", name) if name else hub.OPEN_CLIP_FILES
 
 
 def open_frozen(name: str) -> Checkpoint:
@@ -72,6 +72,7 @@ def open_frozen(name: str) -> Checkpoint:
         NUM_FRAMES,
         video_model=lambda: FrozenClip(_build(source), text=False).eval(),
         text_encoder=lambda: _text_encoder(source),
+        tagging_model=lambda: FrozenClip(_build(source)).eval(),
         full_model=lambda: _as_xclip(source),
         identity=json.dumps([source.architecture, source.tag, _quick_gelu(source)]),
     )

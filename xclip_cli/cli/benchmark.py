@@ -5,7 +5,8 @@ import sys
 
 import typer
 
-from xclip_cli.cli import benchmark_options as options
+from xclip_cli.cli import options
+from xclip_cli.cli.training_options import ClassList, Data
 from xclip_cli.settings import AccuracySettings, SpeedSettings, TagSettings
 
 app = typer.Typer(help="Measure speed, decoding and accuracy, beside what one might use instead.", no_args_is_help=True)
@@ -17,7 +18,7 @@ def speed(
     against: options.Against = SpeedSettings.against,
     device: options.Device = SpeedSettings.device,
     dtype: options.Dtype = SpeedSettings.dtype,
-    threads: options.Threads = None,
+    threads: options.TorchThreads = None,
     rounds: options.Rounds = SpeedSettings.rounds,
     video: options.Video = None,
     reader: options.Reader = SpeedSettings.reader,
@@ -26,9 +27,9 @@ def speed(
     """Time models and rivals in one loop: size, multiply-adds, latency, throughput, memory, and where the time goes."""
     names = options.listed(models)
     settings = SpeedSettings(names, against, device, dtype, threads, rounds, video, reader)
-    from xclip_cli.cli import benchmarking  # here, so that every other command starts without it
+    from xclip_cli.cli import benchmark_view as view  # here, so that every other command starts without it
 
-    benchmarking.show_speed(settings, output)
+    view.show_speed(settings, output)
 
 
 @app.command()
@@ -39,18 +40,18 @@ def decode(
     timeout: options.DecodeTimeout = 600.0,
 ) -> None:
     """Frames a second of each installed reader on your own files: 8 frames of each, and all of them."""
-    from xclip_cli.cli import benchmarking
+    from xclip_cli.cli import benchmark_view as view
 
-    raise typer.Exit(benchmarking.show_decoding(paths, recursive, threads, timeout))
+    raise typer.Exit(view.show_decoding(paths, recursive, threads, timeout))
 
 
 @app.command()
 def accuracy(
-    data: options.Data,
+    data: Data,
     model: options.Model = TagSettings.model,
     labels_file: options.LabelsFile = None,
     labelset: options.Labelset = None,
-    class_list: options.ClassList = None,
+    class_list: ClassList = None,
     protocol: options.Protocol = None,
     split_file: options.SplitFile = None,
     class_names: options.ClassNames = AccuracySettings.class_names,
@@ -74,7 +75,7 @@ def accuracy(
     ways = options.listed(temporal), options.listed(prompting)
     settings = AccuracySettings(tag, protocol, split_file, class_list, *ways, class_names)
     label_set = options.asked_labels(None, labels_file, labelset)
-    from xclip_cli.cli import benchmarking
+    from xclip_cli.cli import benchmark_view as view
 
     command = shlex.join(["xclip", *sys.argv[1:]])
-    raise typer.Exit(benchmarking.show_accuracy(data, label_set, settings, output, command))
+    raise typer.Exit(view.show_accuracy(data, label_set, settings, output, command))

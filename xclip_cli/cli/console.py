@@ -2,10 +2,11 @@
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 
 from xclip_cli.errors import XclipError
+from xclip_cli.files import one_line
 
 
 @cache
@@ -26,23 +27,31 @@ def err():
 
 def print_error(error: XclipError) -> None:
     """One line of what is wrong and, below it, what to do next."""
-    from rich.markup import escape
-
-    err().print(f"[bold red]error:[/] {escape(error.message)}")
+    err().print(f"[bold red]error:[/] {shown(error.message)}")
     if error.hint:
-        err().print(f"[dim]{escape(error.hint)}[/]")
+        err().print(f"[dim]{shown(error.hint)}[/]")
 
 
 def print_warning(text: str) -> None:
     """One line that starts with `warning:`."""
+    err().print(f"[yellow]warning:[/] {shown(text)}")
+
+
+def print_line(text: str) -> None:
+    """One line on stderr, as it is."""
+    err().print(one_line(text), markup=False)
+
+
+def shown(text: str) -> str:
+    """Text for Rich to show as it is, on one line: a name that holds [red] or an escape sequence stays a name."""
     from rich.markup import escape
 
-    err().print(f"[yellow]warning:[/] {escape(text)}")
+    return escape(one_line(text))
 
 
 def print_rows(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """A table for a terminal, tab-separated lines for a program (white space inside a cell becomes a space)."""
-    rows = [[" ".join(cell.split()) for cell in row] for row in rows]
+    """A table for a terminal, tab-separated lines for a program; white space inside a cell becomes a space."""
+    rows = [[one_line(" ".join(cell.split())) for cell in row] for row in rows]
     if not stdout_is_terminal():
         for row in (heads, *rows):
             sys.stdout.write("\t".join(row) + "\n")
@@ -55,6 +64,16 @@ def print_rows(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     for row in rows:
         table.add_row(*map(escape, row))
     out().print(table)
+
+
+def print_table(columns: Sequence[tuple[str, str, int | None]], rows: Sequence[Mapping]) -> None:
+    """As `print_rows`; a column is a key of the rows, a head, and digits unless it is text. None is a dash."""
+
+    def cell(value, digits: int | None) -> str:
+        return "-" if value is None else str(value) if digits is None else f"{value:.{digits}f}"
+
+    cells = [[cell(row[key], digits) for key, _, digits in columns] for row in rows]
+    print_rows([head for _, head, _ in columns], cells)
 
 
 def discard_stdout() -> None:

@@ -8,7 +8,8 @@ import typer
 from xclip_cli import hub
 from xclip_cli.cli import completions, console
 from xclip_cli.errors import ModelError
-from xclip_cli.registry import MODELS, ModelSpec, Preprocessing, find
+from xclip_cli.files import one_line
+from xclip_cli.registry import MODELS, OPEN_CLIP_PREFIX, ModelSpec, Preprocessing, find
 
 app = typer.Typer(help="List, show, download and verify models.", no_args_is_help=True)
 
@@ -80,17 +81,17 @@ def _described(pre: Preprocessing) -> str:
 @app.command()
 def pull(name: Name) -> None:
     """Download a model into Hugging Face's cache (HF_HOME): a listed name, ORG/REPO, or open_clip:ARCHITECTURE/TAG."""
-    if name.startswith("open_clip:"):
+    if name.startswith(OPEN_CLIP_PREFIX):
         from xclip_cli.checkpoint.frozen import pull as pull_open_clip
 
         path = pull_open_clip(name)
     elif name in MODELS or "/" not in name:
         spec = find(name)
-        kind, _, place = spec.source.partition(":")
-        path = hub.local_file(spec) if kind == "bundled" else hub.pull(place)
+        kind, _, repository = spec.source.partition(":")
+        path = hub.local_file(spec) if kind == "bundled" else hub.pull(repository)
     else:
         path = hub.pull(name)
-    console.out().print(str(path), markup=False)
+    console.out().print(one_line(str(path)), markup=False)
 
 
 @app.command()

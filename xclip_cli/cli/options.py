@@ -1,4 +1,4 @@
-"""The options of `xclip tag`, each with its help, and what several of them mean together."""
+"""The options of `xclip tag` and `xclip benchmark`, each with its help, and what several of them mean together."""
 
 import os
 import sys
@@ -11,6 +11,7 @@ from typer import Argument, Option
 from xclip_cli import labels
 from xclip_cli.cli import completions
 from xclip_cli.labels import LabelSet, typed
+from xclip_cli.settings import SpeedSettings
 
 DEFAULT_LABELSET = "everyday"
 _MODEL, _LABELS, _VIEWS, _RUN, _OUT = "Model", "Labels", "Views", "Running", "Output"
@@ -89,6 +90,30 @@ Verbose = Annotated[
     Option("--verbose", "-v", help="Also say what runs, what is skipped and how long it took.", rich_help_panel=_OUT),
 ]
 
+# Of xclip benchmark alone.
+MODELS = ",".join(SpeedSettings.models)
+Models = Annotated[str, Option(help="Names as in xclip tag, separated by commas. Not on disk: random weights.")]
+Against = Annotated[str, Option(help="Rivals: usual, all, none, or names separated by commas.")]
+TorchThreads = Annotated[int | None, Option(help="Torch's threads.", show_default="as many as torch takes")]
+Rounds = Annotated[int, Option(help="How often every network has its turn.")]
+Video = Annotated[str | None, Option(help="A file to decode.", show_default="a clip made for it")]
+SpeedOutput = Annotated[Path | None, Option("--output", "-o", help="A folder for speed.csv, speed.json and speed.png.")]
+
+DecodeThreads = Annotated[int, Option(min=1, max=64, help="Threads of each decoder.")]
+
+Protocol = Annotated[
+    str | None, Option(help="ucf101-split1, hmdb51-split1, k400-val or k600-zeroshot-{1,2,3}; DATA is then a folder.")
+]
+SplitFile = Annotated[str | None, Option(help="The protocol's official list, or folder of lists.")]
+ClassNames = Annotated[str, Option(help="The text of the protocol's classes: readable, or original (ApplyEyeMakeup).")]
+Temporal = Annotated[
+    str, Option(help="Rows: mean, mit, cct, cct+mit, separated by commas.", show_default="as the model is")
+]
+Prompting = Annotated[
+    str, Option(help="Rows: none, template, ensemble, video, separated by commas.", show_default="as the model is")
+]
+AccuracyOutput = Annotated[Path | None, Option("--output", "-o", help="A folder for tables, pictures and the journal.")]
+
 
 def read_paths(paths: list[str]) -> tuple[list[str], list[str]]:
     """The paths without `-`, and the names that stand on standard input for it: one a line, or separated by NUL bytes.
@@ -122,3 +147,8 @@ def choose_labels(names: list[str] | None, files: list[Path] | None, builtin: li
     if asked:
         return typed.understand(asked, tuned_on)
     return labels.from_names(tuned_on) if tuned_on else labels.builtin(DEFAULT_LABELSET)
+
+
+def listed(text: str) -> tuple[str, ...]:
+    """The names in a text that separates them by commas."""
+    return tuple(name.strip() for name in text.split(",") if name.strip())

@@ -40,7 +40,7 @@ def tag(
     A terminal gets a table, a pipe gets CSV. With -o FILE the run is resumable: run the same command again to go on.
     """
     from xclip_cli import batch  # here, so that every other command starts without it
-    from xclip_cli.cli import report
+    from xclip_cli.cli import tag_view as view
     from xclip_cli.journal import Journal
 
     started = time.perf_counter()
@@ -48,24 +48,24 @@ def tag(
         model, top_k, threshold, num_clips, num_crops, device, dtype, batch_size, workers, reader, decode_timeout, lang
     )
     target = None if output in (None, "-") else Path(output)
-    format_name = report.choose_format(format.value if format else None, output, target)
+    format_name = view.choose_format(format.value if format else None, output, target)
     named, listed = options.read_paths(paths)
-    found = batch.find_videos(named, recursive, listed, target, report.tell_skipped if verbose and not quiet else None)
+    found = batch.find_videos(named, recursive, listed, target, view.tell_skipped if verbose and not quiet else None)
     if target:
         batch.check_output(target, found.videos, overwrite)
-    report.count_skipped(found.skipped, quiet)
+    view.count_skipped(found.skipped, quiet)
     label_set = options.choose_labels(labels, labels_file, labelset, model)
     job = batch.Batch(found.videos, label_set, settings, unreadable=found.unreadable)
-    report.announce(job, labels or (), quiet, verbose)
+    view.announce(job, labels or (), quiet, verbose)
     with ExitStack() as stack:
         journal = stack.enter_context(Journal(target)) if target else None
         bar = target is not None or not console.stdout_is_terminal()  # results on the terminal are progress enough
-        shown = report.watch(job, job.run(journal, fresh=overwrite), bar, strict, quiet, verbose)
+        shown = view.watch(job, job.run(journal, fresh=overwrite), bar, strict, quiet, verbose)
         if target:
             for _ in shown:
                 pass
             job.write(target, format_name, journal)
         else:
-            report.print_results(format_name, batch.in_order(found.videos, shown))
-    report.summarise(job, target, time.perf_counter() - started, quiet, verbose)
+            view.print_results(format_name, batch.in_order(found.videos, shown))
+    view.summarise(job, target, time.perf_counter() - started, quiet, verbose)
     raise typer.Exit(1 if job.failed else 0)

@@ -14,9 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from xclip_cli.assets import cache_dir
 from xclip_cli.errors import OutputError, VideoError
-from xclip_cli.hub import content_sha256
+from xclip_cli.files import cache_dir, content_sha256
 from xclip_cli.preprocess import augment, preprocess
 from xclip_cli.registry import Preprocessing
 from xclip_cli.samples import Sample

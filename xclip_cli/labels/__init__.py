@@ -16,9 +16,9 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
-from xclip_cli import assets
 from xclip_cli.classlist import numbered_lines, read_class_list
 from xclip_cli.errors import LabelError, UsageError
+from xclip_cli.files import labelsets_dir
 from xclip_cli.tables import not_utf8
 
 MAX_BYTES = 1_000_000
@@ -164,19 +164,19 @@ def load(path: str | Path) -> LabelSet:
 
 def builtin_names() -> list[str]:
     """Names of the built-in label sets."""
-    return sorted(file.stem for file in assets.labelsets_dir().glob("*.yaml"))
+    return sorted(file.stem for file in labelsets_dir().glob("*.yaml"))
 
 
 def builtin(name: str) -> LabelSet:
     """The built-in label set called `name`. Raises LabelError."""
     if name not in (known := builtin_names()):
         raise LabelError(f"no built-in label set is called {_short(name)}", f"Built in: {', '.join(known)}")
-    return load(assets.labelsets_dir() / f"{name}.yaml")
+    return load(labelsets_dir() / f"{name}.yaml")
 
 
 def builtin_outline(name: str) -> tuple[int, list[str], str]:
     """Number of labels, languages and purpose of a built-in set, read off its regular layout without parsing it."""
-    text, _, _ = _read(assets.labelsets_dir() / f"{name}.yaml").partition("\nbackground:")
+    text, _, _ = _read(labelsets_dir() / f"{name}.yaml").partition("\nbackground:")
     count = len(re.findall(r"^  - ", text, re.MULTILINE))
     return count, sorted(set(re.findall(r"^    names: {(\w+):", text, re.MULTILINE))), _about(text)
 

@@ -1,11 +1,10 @@
 """Output formats: one small class per format, chosen by name or by a file's suffix."""
 
-import contextlib
-import os
 from collections.abc import Iterable
 from pathlib import Path
 
 from xclip_cli.errors import OutputError, UsageError
+from xclip_cli.files import replacing
 from xclip_cli.outputs.base import render
 from xclip_cli.outputs.csv import Csv
 from xclip_cli.outputs.json import Json, JsonLines
@@ -27,16 +26,10 @@ def format_of(path: Path) -> str:
 
 def write(output: Path, format_name: str, results: Iterable[VideoResult]) -> None:
     """Writes all results to `output`, atomically: the file is either whole or as it was before. Raises OutputError."""
-    partial = output.with_name(f".{output.name}.{os.getpid()}.part")
     try:
-        with open(partial, "w", encoding="utf-8", newline="") as stream:
+        with replacing(output) as draft, open(draft, "w", encoding="utf-8", newline="") as stream:
             stream.writelines(render(FORMATS[format_name](), results))
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(partial, output)
     except OSError as error:
-        with contextlib.suppress(OSError):
-            partial.unlink()
         raise OutputError(
             f"cannot write {str(output)!r}: {error.strerror or error}",
             "free space or choose another -o; finished videos are in the journal, run the same command again",

@@ -22,8 +22,3 @@ def render(output: Output, results: Iterable[VideoResult]) -> Iterator[str]:
     for index, result in enumerate(results):
         yield (output.between if index else "") + output.video(result)
     yield output.stop
-
-
-def printable(name: str) -> str:
-    """A file name as valid text: bytes that are no UTF-8 appear as \\xNN."""
-    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")

@@ -4,7 +4,7 @@ import csv
 import io
 from collections.abc import Iterable
 
-from xclip_cli.outputs.base import printable
+from xclip_cli.files import printable
 from xclip_cli.results import COLUMNS, SCORE_DIGITS, TIME_DIGITS, VideoResult, rows
 
 _DIGITS = {
@@ -16,27 +16,36 @@ _DIGITS = {
 _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 
 
-def _cell(column: str, value: object) -> str:
-    if value is None:
-        return ""
-    if column in _DIGITS:
-        return f"{value:.{_DIGITS[column]}f}"
-    text = printable(str(value))
-    return "'" + text if text.startswith(_FORMULA_STARTS) else text
-
-
-def _line(cells: Iterable[str]) -> str:
+def line(cells: Iterable[object]) -> str:
+    """A row of any CSV of ours; None is an empty cell."""
     text = io.StringIO()
     csv.writer(text).writerow(cells)  # its default terminator \r\n makes it quote a lone \r too
     return text.getvalue().removesuffix("\r\n") + "\n"
 
 
-class Csv:
-    """Text cells that a spreadsheet would run as a formula get a leading apostrophe; numbers have fixed digits."""
+def table(rows: Iterable[Iterable[object]]) -> str:
+    """A whole CSV, its head first: text is guarded, numbers are as they are."""
+    return "".join(line(guarded(cell) if isinstance(cell, str) else cell for cell in row) for row in rows)
 
-    start = _line(COLUMNS)
+
+def guarded(text: str) -> str:
+    """Text with an apostrophe before it where a spreadsheet would run it as a formula; a lone dash is none."""
+    text = printable(text)
+    return "'" + text if text.startswith(_FORMULA_STARTS) and text != "-" else text
+
+
+class Csv:
+    """Text cells are guarded; numbers have fixed digits."""
+
+    start = line(COLUMNS)
     between = ""
     stop = ""
 
     def video(self, result: VideoResult) -> str:
-        return "".join(_line(_cell(column, row[column]) for column in COLUMNS) for row in rows(result))
+        return "".join(line(_cell(column, row[column]) for column in COLUMNS) for row in rows(result))
+
+
+def _cell(column: str, value: object) -> str:
+    if value is None:
+        return ""
+    return f"{value:.{_DIGITS[column]}f}" if column in _DIGITS else guarded(str(value))

@@ -2,7 +2,7 @@
 
 import json
 
-from xclip_cli.outputs.base import printable
+from xclip_cli.files import printable
 from xclip_cli.results import SCORE_DIGITS, TIME_DIGITS, Segment, Tag, VideoResult
 
 

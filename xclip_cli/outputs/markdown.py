@@ -2,6 +2,8 @@
 
 from collections.abc import Iterable, Sequence
 
+from xclip_cli.files import one_line
+
 
 def percent(share: float | None) -> str:
     """With one decimal; a dash for what was not measured."""
@@ -9,6 +11,6 @@ def percent(share: float | None) -> str:
 
 
 def table(heads: Sequence, rows: Iterable[Sequence]) -> str:
-    """In Markdown."""
+    """In Markdown; a cell is one line, whatever a file is called."""
     lines = [heads, ["---"] * len(heads), *rows]
-    return "\n".join("| " + " | ".join(str(cell).replace("|", "\\|") for cell in row) + " |" for row in lines)
+    return "\n".join("| " + " | ".join(one_line(str(cell)).replace("|", "\\|") for cell in row) + " |" for row in lines)

@@ -258,7 +258,8 @@ def test_half_precision_files_load_as_float32(published, tmp_path, published_con
 
 
 def test_the_video_half_never_reads_the_text_tower(ours, monkeypatch):
-    from xclip_cli.checkpoint import files, opening
+    from xclip_cli.checkpoint import files
+    from xclip_cli.checkpoint import ours as own_format
 
     read = []
 
@@ -267,7 +268,7 @@ def test_the_video_half_never_reads_the_text_tower(ours, monkeypatch):
         read.extend(state)
         return state
 
-    monkeypatch.setattr(opening, "read_safetensors", spy)
+    monkeypatch.setattr(own_format, "read_safetensors", spy)
     checkpoint = open_checkpoint(str(ours))
     model = checkpoint.video_model()
     assert model.text is None and read and not any(key.startswith("text.") for key in read)
@@ -276,14 +277,12 @@ def test_the_video_half_never_reads_the_text_tower(ours, monkeypatch):
     assert read and all(key.startswith("text.") for key in read)
 
 
-def test_text_encoder_in_chunks_is_text_encoder_at_once(ours, monkeypatch):
-    from xclip_cli.checkpoint import opening
-
-    texts = [f"a video of {n} dogs" for n in range(10)]
+def test_text_encoder_in_chunks_is_text_encoder_at_once(ours):
+    texts = [f"a video of {n} dogs" for n in range(150)]  # more than are encoded at once
     encoder = open_checkpoint(str(ours)).text_encoder()
     whole = encoder(texts)
-    monkeypatch.setattr(opening, "_CHUNK", 3)
-    assert whole.shape == (10, 64) and torch.allclose(encoder(texts), whole, atol=1e-5)
+    parts = torch.cat([encoder(texts[i : i + 30]) for i in range(0, 150, 30)])
+    assert whole.shape == (150, 64) and torch.allclose(parts, whole, atol=1e-5)
     assert encoder.context_length == 77
     assert encoder.count_tokens(["a dog", ""]) == [4, 2]
     (whole.sum() * torch.ones(1, requires_grad=True)).backward()  # usable in training

@@ -1,4 +1,4 @@
-"""What a person sees of a run: the table, the progress bar, warnings and the closing line."""
+"""What a person sees of tagging: the table, the progress bar, warnings and the closing line."""
 
 import sys
 from collections import Counter
@@ -6,15 +6,14 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from xclip_cli.batch import Batch
-from xclip_cli.cli import console
+from xclip_cli.cli import console, progress
 from xclip_cli.errors import Interrupted, OutputError, UsageError, VideoError
 from xclip_cli.labels import typed
 from xclip_cli.outputs import FORMATS, format_of
-from xclip_cli.outputs.base import printable, render
+from xclip_cli.outputs.base import render
 from xclip_cli.results import SCORE_DIGITS, Segment, VideoResult
 from xclip_cli.video.finding import LINK
 
@@ -40,20 +39,19 @@ def announce(job: Batch, typed_labels: Sequence[str], quiet: bool, verbose: bool
     if not quiet:
         model = job.checkpoint
         for line in (*typed.doubts(typed_labels, job.label_set, model.default_labels), *model.warnings):
-            console.print_warning(one_line(line))
+            console.print_warning(line)
     if not verbose:
         return
     settings, labels = job.settings, job.label_set
-    console.err().print(
+    console.print_line(
         f"{len(job.videos)} videos, {len(labels.labels)} labels of {labels.name}, model {settings.model} on "
-        f"{settings.device} in {settings.dtype}, {settings.num_clips} x {settings.num_crops} views, {settings.reader}",
-        markup=False,
+        f"{settings.device} in {settings.dtype}, {settings.num_clips} x {settings.num_crops} views, {settings.reader}"
     )
 
 
 def tell_skipped(path: str, reason: str) -> None:
     """Names on stderr a file that is left out."""
-    console.err().print(f"[dim]skipped ({reason}): {escape(one_line(path))}[/]")
+    console.err().print(f"[dim]skipped ({reason}): {console.shown(path)}[/]")
 
 
 def count_skipped(skipped: Counter[str], quiet: bool) -> None:
@@ -63,7 +61,7 @@ def count_skipped(skipped: Counter[str], quiet: bool) -> None:
         parts = [_times(count, reason) for reason, count in sorted(common, key=lambda item: item[0] == LINK)]
         if rest := skipped.total() - sum(count for _, count in common):
             parts.append(f"{rest} x others")
-        console.err().print(f"{_plural(skipped.total(), 'file')} skipped: {', '.join(parts)}", markup=False)
+        console.print_line(f"{_plural(skipped.total(), 'file')} skipped: {', '.join(parts)}")
 
 
 def _times(count: int, reason: str) -> str:
@@ -74,60 +72,39 @@ def _plural(count: int, noun: str) -> str:
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
-def one_line(text: str) -> str:
-    """Text with its control characters written out, so that a file's name cannot command the terminal."""
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in printable(text))
-
-
 def watch(
     job: Batch, results: Iterable[VideoResult], bar: bool, strict: bool, quiet: bool, verbose: bool
 ) -> Iterator[VideoResult]:
     """Passes results on, with warnings, failures and, if `bar`, progress on stderr. Raises VideoError if `strict`."""
-    hidden = not bar or quiet or len(job.videos) < 2 or not console.err().is_terminal
-    columns = (
-        TextColumn("tagging"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[rate]} [red]{task.fields[failures]}"),
-        TimeRemainingColumn(),
-    )
-    # stdout is for data: a bar must not take it over
-    with Progress(*columns, console=console.err(), disable=hidden, transient=True, redirect_stdout=False) as progress:
-        progress.add_task("", total=len(job.videos), rate="", failures="")
+    hidden = not bar or quiet or len(job.videos) < 2
+    with progress.bar("tagging", len(job.videos), hidden, "videos/s") as update:
         try:
             for result in results:
                 _tell(result, quiet, verbose)
-                _advance(progress, job)
+                update(job.finished, failed=job.failed)
                 if strict and result.error is not None:
-                    raise VideoError(f"{one_line(result.video)} failed and --strict was asked for", _GO_ON)
+                    raise VideoError(f"{result.video} failed and --strict was asked for", _GO_ON)
                 yield result
         except KeyboardInterrupt:
             raise Interrupted(f"stopped after {job.finished} of {len(job.videos)} videos", _GO_ON) from None
 
 
-def _advance(progress: Progress, job: Batch) -> None:
-    [task] = progress.tasks
-    rate = f"{task.speed:.1f} videos/s" if task.speed else ""
-    failures = f"{job.failed} failed" if job.failed else ""
-    progress.update(task.id, completed=job.finished, rate=rate, failures=failures)
-
-
 def _tell(result: VideoResult, quiet: bool, verbose: bool) -> None:
     if result.error is not None:
-        console.err().print(f"[red]failed:[/] {escape(one_line(result.video))}: {escape(one_line(result.error))}")
+        console.err().print(f"[red]failed:[/] {console.shown(result.video)}: {console.shown(result.error)}")
     elif not quiet:
         for warning in result.warnings:
-            console.print_warning(f"{one_line(result.video)}: {one_line(warning)}")
+            console.print_warning(f"{result.video}: {warning}")
         if verbose:
-            console.err().print(f"[dim]done: {escape(one_line(result.video))}, read by {result.reader}[/]")
+            console.err().print(f"[dim]done: {console.shown(result.video)}, read by {result.reader}[/]")
 
 
 def summarise(job: Batch, target: Path | None, seconds: float, quiet: bool, verbose: bool) -> None:
     """Says on stderr how a run ended."""
     if not quiet and (verbose or target or job.failed):
-        where = f" -> {target}" if target else ""
+        where = f" -> {console.shown(str(target))}" if target else ""
         counts = f"{job.finished - job.failed} tagged ({job.resumed} before), {job.failed} failed"
-        console.err().print(f"{counts}, {seconds:.1f} s{escape(where)}")
+        console.err().print(f"{counts}, {seconds:.1f} s{where}")
 
 
 def print_results(format_name: str, results: Iterable[VideoResult]) -> None:
@@ -152,7 +129,7 @@ def print_results(format_name: str, results: Iterable[VideoResult]) -> None:
 
 def _print_table(result: VideoResult) -> None:
     for segment in result.segments:
-        name = escape(one_line(result.video))
+        name = console.shown(result.video)
         console.out().print(f"[bold]{name}[/]  [dim]{segment.end_seconds - segment.start_seconds:.1f} s[/]")
         console.out().print(_table(segment))
 

@@ -1,0 +1,135 @@
+"""What every kind of model file becomes: a Checkpoint, which loads what is asked of it, when it is asked."""
+
+import hashlib
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from xclip_cli.errors import ModelError
+from xclip_cli.files import content_sha256
+from xclip_cli.model.config import XclipConfig
+from xclip_cli.model.text import TextTower, count_tokens, tokenize, trim
+from xclip_cli.model.xclip import Xclip
+from xclip_cli.registry import Preprocessing
+
+from .files import load_strictly
+
+_CHUNK = 64  # texts encoded at once: 400 labels x 16 templates in one batch would need 70 GB
+
+
+@dataclass(frozen=True)
+class TextEncoder:
+    """A text tower with its tokenizer. Calling it with N texts gives float32 (N, E) on the CPU, not normalised.
+
+    ``count_tokens(texts)`` says how many tokens each text needs, start and end included; a text of more than
+    ``context_length`` is cut by the tokenizer. ``known`` texts have features (E,) of their own.
+    """
+
+    encode: Callable[[Tensor], Tensor]
+    tokenize: Callable[[list[str]], Tensor]
+    count_tokens: Callable[[list[str]], list[int]]
+    context_length: int
+    known: Mapping[str, Tensor] = field(default_factory=dict)
+
+    def __call__(self, texts: list[str]) -> Tensor:
+        with torch.inference_mode():
+            chunks = [texts[i : i + _CHUNK] for i in range(0, len(texts), _CHUNK)]
+            features = torch.cat([self.encode(self.tokenize(chunk)).float() for chunk in chunks])
+        rows = zip(texts, features.clone(), strict=True)  # outside inference mode, so that training may use it
+        return torch.stack([self.known.get(text, row) for text, row in rows])
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A model that was found and checked but not loaded.
+
+    ``tagging_model`` gives both towers as tagging runs them, ``full_model`` the same as an Xclip, which can be trained.
+    ``num_frames`` is what to sample from a video; ``default_labels`` the names a fine-tuned model was tuned on, if any.
+    ``identity`` says what, besides the bytes of ``path`` and the preprocessing, decides the model's answers.
+    ``warnings``: what was guessed about the model and may be wrong, a line each.
+    """
+
+    name: str
+    path: Path
+    preprocessing: Preprocessing
+    num_frames: int
+    video_model: Callable[[], nn.Module]
+    text_encoder: Callable[[], TextEncoder]
+    tagging_model: Callable[[], nn.Module]
+    full_model: Callable[[], Xclip]
+    default_labels: list[str] | None = None
+    identity: str = field(default="", repr=False)
+    warnings: tuple[str, ...] = ()
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 (hex) over the weights and everything else that decides what the model answers."""
+        parts = content_sha256(self.path), self.identity, self.preprocessing
+        return hashlib.sha256(" ".join(map(str, parts)).encode()).hexdigest()
+
+
+def absent(name: str) -> ModelError:
+    return ModelError(f"model {name!r} is not on this machine", f"get it with: xclip models pull {name}")
+
+
+def xclip_checkpoint(
+    name: str,
+    path: Path,
+    config: XclipConfig,
+    preprocessing: Preprocessing,
+    read: Callable[[Callable[[str], bool]], Mapping[str, Tensor]],
+    known: Mapping[str, Tensor] | None = None,
+    **more,
+) -> Checkpoint:
+    """The checkpoint of an Xclip of this configuration.
+
+    ``read(wanted)`` gives our names' tensors; of a file that can be read in part, those whose own key is wanted.
+    """
+
+    def load(build: Callable[[], nn.Module], part: Callable[[str], bool]) -> nn.Module:
+        with torch.device("meta"):
+            module = build()
+        return load_strictly(module, {key: value for key, value in read(part).items() if part(key)}, path)
+
+    def text_encoder() -> TextEncoder:
+        tower = load(lambda: nn.ModuleDict({"text": _text_tower(config)}), _is_text)["text"]
+        encode, length = lambda tokens: tower(trim(tokens)), config.text.context_length
+        return TextEncoder(encode, tokenize, count_tokens, length, known or {})
+
+    def full_model() -> Xclip:
+        return load(lambda: Xclip(config), lambda key: True)
+
+    return Checkpoint(
+        name,
+        path,
+        preprocessing,
+        config.num_frames,
+        video_model=lambda: load(lambda: Xclip(config, text=False), lambda key: not _is_text(key)),
+        text_encoder=text_encoder,
+        tagging_model=full_model,
+        full_model=full_model,
+        **more,
+    )
+
+
+def _is_text(key: str) -> bool:
+    """Holds for our names and for Hugging Face's."""
+    return key.startswith(("text.", "text_model.", "text_projection."))
+
+
+def _text_tower(config: XclipConfig) -> TextTower:
+    return TextTower(config.text, config.embed_dim, config.activation)
+
+
+@contextmanager
+def understanding(path: Path) -> Iterator[Path]:
+    """Settings that someone else wrote may hold anything: what the body trips over becomes a ModelError."""
+    try:
+        yield path
+    except (OSError, LookupError, AttributeError, TypeError, ValueError) as error:
+        raise ModelError(f"{path} cannot be understood: {error!r}") from error

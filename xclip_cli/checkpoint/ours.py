@@ -1,0 +1,92 @@
+"""Our own format: one .safetensors that holds the weights and, as JSON metadata, everything else about the model."""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from xclip_cli.errors import ModelError, OutputError
+from xclip_cli.files import replacing
+from xclip_cli.labels import from_names
+from xclip_cli.model.config import XclipConfig
+from xclip_cli.model.xclip import Xclip
+from xclip_cli.registry import Preprocessing
+
+from .base import Checkpoint, understanding, xclip_checkpoint
+from .files import open_safetensors, read_safetensors
+
+METADATA_KEY, LABEL_FEATURES = "xclip", "label_features"
+FORMAT = 1
+
+
+def save(
+    model: Xclip,
+    path: str | Path,
+    *,
+    preprocessing: Preprocessing,
+    name: str,
+    labels: Sequence[str] | None = None,
+    label_features: Tensor | None = None,
+    made_by: str = "",
+) -> None:
+    """Writes one .safetensors that reloads by its path alone: the weights as they are, the rest as JSON metadata.
+
+    ``labels`` are the names that the model was tuned on; ``label_features`` (N, E), if given, stand for their text, not
+    what the text tower says of them: a linear probe, or features of learned words. The file appears at once, whole, or
+    not at all. Raises OutputError where it cannot be written.
+    """
+    import safetensors
+    from safetensors.torch import save_file
+
+    path = Path(path)
+    about = {
+        "format": FORMAT,
+        "name": name,
+        "config": model.config.to_dict(),
+        "preprocessing": asdict(preprocessing),
+        "labels": None if labels is None else list(labels),
+        "made_by": made_by,
+    }
+    state = {key: value.detach().cpu().contiguous().clone() for key, value in model.state_dict().items()}
+    if label_features is not None:
+        state[LABEL_FEATURES] = label_features.detach().cpu().contiguous()
+    try:
+        with replacing(path) as draft:
+            save_file(state, draft, metadata={METADATA_KEY: json.dumps(about, ensure_ascii=False)})
+    except (OSError, safetensors.SafetensorError) as error:
+        raise OutputError(f"{path} cannot be written: {error}") from error
+
+
+def read_metadata(path: Path) -> dict[str, Any] | None:
+    """What `save` wrote beside the weights; None for a safetensors file of another program."""
+    with open_safetensors(path) as file:
+        text = (file.metadata() or {}).get(METADATA_KEY)
+    if text is None:
+        return None
+    try:
+        about = json.loads(text)
+        made_for = about["format"]
+    except (ValueError, TypeError, KeyError) as error:
+        raise ModelError(f"{path} is damaged: its metadata cannot be read ({error!r})") from error
+    if made_for != FORMAT:
+        raise ModelError(f"{path} has format {made_for!r}; this version reads {FORMAT}", "pip install -U xclip-cli")
+    return about
+
+
+def open_ours(path: Path, about: Mapping, name: str | None) -> Checkpoint:
+    """The checkpoint of such a file; ``about`` is its metadata."""
+    with understanding(path):
+        config = XclipConfig.from_dict(about["config"])
+        preprocessing = Preprocessing(**about["preprocessing"])
+        name, labels = name or str(about["name"]), about["labels"]
+        own = labels and read_safetensors(path, lambda key: key == LABEL_FEATURES).get(LABEL_FEATURES)
+        prompts = [label.prompts[0] for label in from_names(labels).labels] if own is not None and labels else []
+
+    def read(wanted: Callable[[str], bool]) -> dict[str, Tensor]:
+        return read_safetensors(path, lambda key: key != LABEL_FEATURES and wanted(key))
+
+    known = dict(zip(prompts, own.float(), strict=True)) if prompts else {}
+    return xclip_checkpoint(name, path, config, preprocessing, read, known, default_labels=labels)
