@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from xclip_cli.errors import OutputError
+from xclip_cli.files import write_text
 from xclip_cli.outputs.markdown import percent, table
 from xclip_cli.settings import FinetuneSettings
 
@@ -39,7 +40,7 @@ def run(
             model = copy.deepcopy(job.model).switched(**switches)
             before = accuracy(job.logits(model), splits.val, splits.names) if head == "text" else None
             task = job.task(job.learner(model, replace(job.regime, head=head)))
-            state = State(output / "state.pt", job.purpose)
+            state = State(output / "state.pt", job.purpose, job.ranks.count)
             for _ in train(task, state, stopped):
                 pass
             state.path.unlink(missing_ok=True)
@@ -48,6 +49,6 @@ def run(
             yield rows[-1]
     facts = f"`{command}`: {len(splits.train)} clips to learn from, {len(splits.val)} to validate, seed {settings.seed}"
     try:
-        (output / "ablation.md").write_text(f"# Ablation\n\n{facts}\n\n{table(HEADS, rows)}\n", encoding="utf-8")
+        write_text(output / "ablation.md", f"# Ablation\n\n{facts}\n\n{table(HEADS, rows)}\n")
     except OSError as error:
         raise OutputError(f"cannot write the table in {str(output)!r}: {error.strerror}", "free space") from error

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from xclip_cli import __version__
 from xclip_cli.errors import OutputError
+from xclip_cli.files import write_text
 from xclip_cli.metrics import confusion
 from xclip_cli.outputs.markdown import percent, table
 from xclip_cli.plots import draw_confusion, draw_curves
@@ -56,13 +57,11 @@ class Report:
 
     def write(self, folder: Path) -> None:
         """All files but the model and the metrics. Raises OutputError."""
-        names = self.job.splits.names
+        name, names = folder.resolve().name, self.job.splits.names
+        labels = yaml.safe_dump({"name": name, "labels": names}, allow_unicode=True, sort_keys=False)
         try:
-            (folder / "labels.yaml").write_text(
-                yaml.safe_dump({"name": folder.resolve().name, "labels": names}, allow_unicode=True, sort_keys=False),
-                encoding="utf-8",
-            )
-            (folder / "report.md").write_text(self._markdown(folder.resolve().name), encoding="utf-8")
+            write_text(folder / "labels.yaml", labels)
+            write_text(folder / "report.md", self._markdown(name))
             draw_curves(self.history, folder / "curves.png")
             if self.after.mine is not None:
                 guesses = self.after.mine.argmax(1)
@@ -130,7 +129,7 @@ class Report:
 def write_metrics(folder: Path, history: list[dict[str, Any]]) -> None:
     """One line of JSON an epoch. Raises OutputError."""
     try:
-        (folder / "metrics.jsonl").write_text("".join(json.dumps(entry) + "\n" for entry in history), encoding="utf-8")
+        write_text(folder / "metrics.jsonl", "".join(json.dumps(entry) + "\n" for entry in history))
     except OSError as error:
         raise OutputError(
             f"cannot write the metrics in {str(folder)!r}: {error.strerror}", "free space, --resume"

@@ -13,6 +13,7 @@ from torch import Tensor
 from xclip_cli import __version__
 from xclip_cli.checkpoint import Checkpoint, open_checkpoint, save
 from xclip_cli.errors import OutputError, UsageError
+from xclip_cli.files import printable
 from xclip_cli.labels import from_names
 from xclip_cli.model.xclip import Xclip
 from xclip_cli.samples import Sample, label_names
@@ -163,14 +164,13 @@ def run(
     """
     check_folder(output, resume)
     with opened(data, settings, told) as job:
-        if settings.keep == "auto" and not job.splits.val:
-            raise UsageError("--keep auto needs validation clips: there are none", "give --val or a --keep of 0 to 1")
+        check_validation(job.splits, settings)
         before = job.scores(job.model)
         original = copy.deepcopy(job.model).requires_grad_(False) if settings.keeps else None
         learner = job.learner(job.model, job.regime)
         task = job.task(learner)
         yield Ready(job.splits, job.findings, sum(p.numel() for p in learner.trained.values()), memory(task))
-        state = State(output / STATE, job.purpose, keeps_best=settings.patience is not None)
+        state = State(output / STATE, job.purpose, job.ranks.count, settings.patience is not None)
         make_folder(output)
         for epoch in train(task, state.load() if resume else state, stopped):
             if job.ranks.first:
@@ -239,8 +239,22 @@ def memory(task: Task) -> int:
     return weights + learned + clips * tokens * vision.width * blocks * per_block
 
 
+def check_validation(splits: Splits, settings: FinetuneSettings) -> None:
+    """UsageError for an option that chooses by the accuracy on validation clips where there are none."""
+    asked = {"--keep auto": settings.keep == "auto", "--patience": settings.patience is not None}
+    for option in (option for option, wanted in asked.items() if wanted and not splits.val):
+        raise UsageError(
+            f"{option} needs validation clips: there are none",
+            "name some with --val PATH, or have two clips or more of each class",
+        )
+
+
 def check_folder(output: Path, resume: bool = False) -> None:
-    """UsageError for an output folder that holds something, unless it is a run to go on with."""
+    """UsageError for an output folder that holds something, unless it is a run to go on with, or has an odd name."""
+    if (name := printable(str(output.resolve()))) != str(output.resolve()):
+        raise UsageError(
+            f"the output '{name}' is not valid Unicode: weights cannot be written there", "choose another -o"
+        )
     if resume and not (output / STATE).exists() and (output / MODEL).exists():
         raise UsageError(f"the run in {str(output)!r} is finished: there is nothing to go on with", "see its report.md")
     if output.exists() and not resume and (not output.is_dir() or any(output.iterdir())):
