@@ -15,11 +15,11 @@ import numpy as np
 import torch
 
 from xclip_cli import __version__, labels
+from xclip_cli.device import precision, resolve_device
 from xclip_cli.errors import OutputError
 from xclip_cli.plots import draw_throughput
 from xclip_cli.preprocess import crops, normalise
 from xclip_cli.settings import SpeedSettings
-from xclip_cli.tagger import precision, resolve_device
 from xclip_cli.video.worker import DecodePool
 
 from .measure import Timing, clock, machine, matrix_product, peak_bytes, repeat

@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from xclip_cli.device import precision
 from xclip_cli.errors import Interrupted, TrainingError
 from xclip_cli.samples import Sample
 from xclip_cli.settings import FinetuneSettings
@@ -112,7 +113,7 @@ def evaluate(task: Task, samples: Sequence[Sample]) -> Tensor:
     for start in range(0, len(mine), _EVALUATED_AT_ONCE):
         part = mine[start : start + _EVALUATED_AT_ONCE]
         inputs = _stack([task.store.evaluation(samples[i]) for i in part], task.device)
-        with _autocast(task):
+        with precision(task.device, task.settings.dtype):
             logits = task.learner(inputs)
         rows |= dict(zip(part, logits.float().cpu().numpy(), strict=True))
     all_rows = {i: row for rows in task.ranks.gather(rows) for i, row in rows.items()}
@@ -193,7 +194,7 @@ def _loss(task: Task, network: nn.Module, part: list[Loaded], place: tuple[int, 
     if learner.front == "pixels":
         generator = seeded(seed, *place, "mix", task.ranks.rank)
         inputs[0], answers = mix(inputs[0], answers, learner.regime.mixup, learner.regime.cutmix, generator)
-    with _autocast(task):
+    with precision(task.device, task.settings.dtype):
         logits = network(inputs, learner.patches(seeded(seed, *place[:2])))
     losses = F.cross_entropy(logits.float(), answers, label_smoothing=LABEL_SMOOTHING, reduction="none")
     return (weights * losses).sum()
@@ -221,11 +222,6 @@ def _set_rate(optimiser: torch.optim.Optimizer, epoch: float, schedule: Schedule
 
 def _stack(clips: Sequence[tuple[Tensor, ...]], device: torch.device) -> list[Tensor]:
     return [torch.stack(tensors).to(device) for tensors in zip(*clips, strict=True)]
-
-
-def _autocast(task: Task):
-    dtype = task.settings.dtype
-    return torch.autocast(task.device.type, getattr(torch, dtype), enabled=dtype != "float32")
 
 
 @contextmanager

@@ -12,13 +12,13 @@ from torch import Tensor
 
 from xclip_cli import __version__
 from xclip_cli.checkpoint import Checkpoint, open_checkpoint, save
+from xclip_cli.device import resolve_device
 from xclip_cli.errors import OutputError, UsageError
 from xclip_cli.files import printable
 from xclip_cli.labels import from_names
 from xclip_cli.model.xclip import Xclip
 from xclip_cli.samples import Sample, label_names
 from xclip_cli.settings import FinetuneSettings
-from xclip_cli.tagger import resolve_device
 from xclip_cli.video.worker import DecodePool
 
 from . import keep, lora
