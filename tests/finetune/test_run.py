@@ -13,10 +13,10 @@ import torch
 
 from xclip_cli.checkpoint import open_checkpoint
 from xclip_cli.errors import Interrupted, OutputError, TrainingError, UsageError
-from xclip_cli.finetune import keep, loop
+from xclip_cli.finetune import loop
 from xclip_cli.finetune.loop import Epoch
 from xclip_cli.finetune.report import Report
-from xclip_cli.finetune.run import Ready, run
+from xclip_cli.finetune.run import Ready, choose_share, run
 from xclip_cli.model.text import tokenize
 from xclip_cli.preprocess import preprocess
 from xclip_cli.samples import read_samples
@@ -281,6 +281,6 @@ def test_as_much_of_the_original_is_kept_as_the_clips_cannot_tell_from_none(tune
         model.load_state_dict({name: torch.lerp(tuned[name], original[name], share) for name in tuned})
         return (model(frames, tokens).argmax(1) == targets).float().mean().item()
 
-    assert report.kept == keep.choose(accuracy_at, len(samples)) and 0 < report.kept < 0.9, report.kept
+    assert report.kept == choose_share(accuracy_at, len(samples)) and 0 < report.kept < 0.9, report.kept
     wanted = {name: torch.lerp(tuned[name], original[name], report.kept) for name in tuned}
     assert same(wanted, weights(tmp_path / "auto"))

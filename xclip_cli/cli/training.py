@@ -12,11 +12,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from xclip_cli.checkpoint import open_checkpoint
 from xclip_cli.cli import console
 from xclip_cli.finetune import ablation
-from xclip_cli.finetune.clips import Findings
 from xclip_cli.finetune.clipsets import Splits
 from xclip_cli.finetune.loop import Epoch
 from xclip_cli.finetune.report import Report
 from xclip_cli.finetune.run import Ready, check, run
+from xclip_cli.finetune.store import Findings
 from xclip_cli.outputs.markdown import percent
 from xclip_cli.settings import FinetuneSettings
 

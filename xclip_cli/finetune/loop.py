@@ -5,13 +5,17 @@ before it: a run that was stopped anywhere goes on bit for bit, and several proc
 """
 
 import math
+import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
 
 import torch
+import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -20,17 +24,63 @@ from xclip_cli.errors import Interrupted, TrainingError
 from xclip_cli.samples import Sample
 from xclip_cli.settings import FinetuneSettings
 
-from .clips import ClipStore, seeded
+from .augment import mix
 from .learner import Learner
-from .mixing import mix
-from .ranks import Ranks
 from .regimes import LABEL_SMOOTHING, Schedule, parameter_groups
 from .state import State
+from .store import ClipStore, seeded
 
 _LOADERS, _BATCHES_AHEAD, _EVALUATED_AT_ONCE = 2, 2, 8
 _MAX_NORM = 1.0
+_PATIENCE = timedelta(hours=12)  # the others wait while the first reads the clips
 
 Loaded = tuple[tuple[Tensor, ...], Sample, float]  # the network's input of a clip, the clip, its weight in the loss
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """Which process this is (``rank``, from 0) of how many (``count``)."""
+
+    rank: int = 0
+    count: int = 1
+
+    @property
+    def first(self) -> bool:
+        return self.rank == 0
+
+    def share(self, value: Any) -> Any:
+        """The first process's value, in all of them."""
+        box = [value]
+        if self.count > 1:
+            dist.broadcast_object_list(box)
+        return box[0]
+
+    def gather(self, value: Any) -> list:
+        """Every process's value, in all of them."""
+        if self.count == 1:
+            return [value]
+        box = [None] * self.count
+        dist.all_gather_object(box, value)
+        return box
+
+    def total(self, value: torch.Tensor) -> torch.Tensor:
+        """The sum over the processes."""
+        if self.count > 1:
+            dist.all_reduce(value)
+        return value
+
+
+@contextmanager
+def joined(device: torch.device) -> Iterator[Ranks]:
+    """The processes that `torchrun` started (NCCL on CUDA, else gloo), or this one alone."""
+    if "RANK" not in os.environ or "WORLD_SIZE" not in os.environ:
+        yield Ranks()
+        return
+    dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=_PATIENCE)
+    try:
+        yield Ranks(dist.get_rank(), dist.get_world_size())
+    finally:
+        dist.destroy_process_group()
 
 
 @dataclass(frozen=True)
@@ -92,7 +142,8 @@ def train(task: Task, state: State, stopped: Callable[[], bool] = lambda: False)
                 state.loss_sum += _step(task, network, optimiser, scaler, batch, state)
             state.step += 1
             if any(ranks.gather(stopped())) and state.step < task.steps:
-                state.keep(learner, optimiser, scaler, ranks)
+                if ranks.first:
+                    state.keep(learner, optimiser, scaler)
                 raise Interrupted(
                     f"stopped in epoch {state.epoch + 1} of {schedule.epochs}, after step {state.step} of {task.steps}",
                     "nothing is lost: the same command with --resume goes on from here",
@@ -100,7 +151,8 @@ def train(task: Task, state: State, stopped: Callable[[], bool] = lambda: False)
         loss, accuracy, val_loss = state.loss_sum / len(task.train), *_validate(task)
         seconds = time.perf_counter() - begun
         state.finish_epoch(learner, loss, accuracy, val_loss)
-        state.keep(learner, optimiser, scaler, ranks)
+        if ranks.first:
+            state.keep(learner, optimiser, scaler)
         left = seconds / (state.epoch - first_epoch) * (schedule.epochs - state.epoch)
         yield Epoch(state.epoch, schedule.epochs, loss, accuracy, val_loss, rate, seconds, left)
 

@@ -2,13 +2,13 @@
 
 import copy
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from xclip_cli import __version__
 from xclip_cli.checkpoint import Checkpoint, open_checkpoint, save
@@ -21,16 +21,15 @@ from xclip_cli.samples import Sample, label_names
 from xclip_cli.settings import FinetuneSettings
 from xclip_cli.video.worker import DecodePool
 
-from . import keep, lora
-from .clips import ClipStore, Findings
 from .clipsets import Splits, find_clips
-from .learner import Learner, choose_front
-from .loop import Epoch, Task, accuracy, evaluate, train
-from .ranks import Ranks, joined
+from .learner import Learner, choose_front, merge
+from .loop import Epoch, Ranks, Task, accuracy, evaluate, joined, train
 from .regimes import NOTHING, REGIMES, Regime
 from .report import Report, Scores, write_metrics
 from .state import State
+from .store import ClipStore, Findings
 
+SHARES = tuple(i / 10 for i in range(10))  # of the original weights, that `--keep auto` chooses from
 STATE, MODEL = "state.pt", "model.safetensors"
 Told = Callable[[int, int], None]
 Stopped = Callable[[], bool]
@@ -177,7 +176,7 @@ def run(
                 write_metrics(output, state.history)
             yield epoch
         state.recall_best(learner)
-        lora.merge(job.model)
+        merge(job.model)
         kept = _keep(job, original) if original else 0.0
         after = job.scores(job.model, None if learner.by_name else task)
         if job.ranks.first:
@@ -195,12 +194,31 @@ def _keep(job: Job, original: Xclip) -> float:
     tuned = {name: p.detach().clone() for name, p in job.model.named_parameters()}
 
     def accuracy_at(share: float) -> float:
-        keep.interpolate(job.model, first, tuned, share)
+        interpolate(job.model, first, tuned, share)
         return accuracy(job.logits(job.model), job.splits.val, job.splits.names)
 
-    share = keep.choose(accuracy_at, len(job.splits.val)) if asked == "auto" else float(asked)
-    keep.interpolate(job.model, first, tuned, share)
+    share = choose_share(accuracy_at, len(job.splits.val)) if asked == "auto" else float(asked)
+    interpolate(job.model, first, tuned, share)
     return share
+
+
+def interpolate(model: nn.Module, original: Mapping[str, Tensor], tuned: Mapping[str, Tensor], keep: float) -> None:
+    """Gives the model ``keep`` times the original weights plus the rest of the tuned ones."""
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            parameter.copy_(torch.lerp(tuned[name], original[name], keep))
+
+
+def choose_share(accuracy_at: Callable[[float], float], count: int) -> float:
+    """The largest share whose accuracy on ``count`` validation clips is within one standard error of the best.
+
+    What the clips cannot tell apart is decided for the labels that they do not show (the one-standard-error rule,
+    Breiman et al., 1984).
+    """
+    accuracies = {keep: accuracy_at(keep) for keep in SHARES}
+    best = max(accuracies.values())
+    error = (best * (1 - best) / count) ** 0.5
+    return max(keep for keep, accuracy in accuracies.items() if accuracy >= best - error)
 
 
 def _save(job: Job, learner: Learner, output: Path) -> None:

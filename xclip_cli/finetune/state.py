@@ -11,7 +11,6 @@ from xclip_cli.errors import OutputError, UsageError
 from xclip_cli.files import replacing
 
 from .learner import Learner
-from .ranks import Ranks
 
 
 @dataclass
@@ -90,10 +89,8 @@ class State:
         scores = [entry["accuracy"] or 0 for entry in self.history]
         return len(scores) - 1 - scores.index(max(scores)) >= patience
 
-    def keep(self, learner: Learner, optimiser: torch.optim.Optimizer, scaler, ranks: Ranks) -> None:
-        """Writes the file; the first process does it for all. Raises OutputError and leaves the old file as it was."""
-        if not ranks.first:
-            return
+    def keep(self, learner: Learner, optimiser: torch.optim.Optimizer, scaler) -> None:
+        """Writes the file. Raises OutputError and leaves the old file as it was."""
         kept = ("purpose", "processes", "epoch", "step", "loss_sum", "history", "best")
         content = {name: getattr(self, name) for name in kept}
         content["trained"] = {name: parameter.detach() for name, parameter in learner.trained.items()}

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 import torch
 
-from xclip_cli.finetune.clips import VIEWS, ClipStore, seeded
-from xclip_cli.preprocess import augment, preprocess
+from xclip_cli.finetune.augment import augment
+from xclip_cli.finetune.store import VIEWS, ClipStore, seeded
+from xclip_cli.preprocess import preprocess
 from xclip_cli.registry import Preprocessing
 from xclip_cli.samples import Sample, read_samples
 from xclip_cli.video.reader import open_reader, read_clip
@@ -74,7 +75,7 @@ def test_a_clip_is_decoded_once_until_it_changes(bars, pool, tmp_path, monkeypat
 
 
 def test_a_set_too_large_for_the_cache_is_decoded_at_each_use(bars, pool, monkeypatch):
-    monkeypatch.setattr("xclip_cli.finetune.clips.CACHE_BYTES", 1)
+    monkeypatch.setattr("xclip_cli.finetune.store.CACHE_BYTES", 1)
     chosen = read_samples(bars)[:3]
     store = ClipStore(SPEC, 4, pool, fingerprint="large")
     findings = store.prepare(chosen, True, quiet)
@@ -99,7 +100,7 @@ def test_the_cache_never_holds_more_than_it_may_and_lets_go_of_what_was_not_used
     store = ClipStore(SPEC, 4, pool)
     store.prepare([first], True, quiet)
     [file] = (tmp_path / "clips").iterdir()
-    monkeypatch.setattr("xclip_cli.finetune.clips.CACHE_BYTES", int(2.5 * file.stat().st_size))
+    monkeypatch.setattr("xclip_cli.finetune.store.CACHE_BYTES", int(2.5 * file.stat().st_size))
     store.prepare([second], True, quiet)
     for used, left, new in ((first, second, third), (third, first, second)):
         for moment, sample in enumerate((left, used), 1):
@@ -114,7 +115,7 @@ def test_a_run_never_lets_go_of_its_own_clips(bars, pool, tmp_path, monkeypatch)
     first, second, third, *_ = read_samples(bars)
     ClipStore(SPEC, 4, pool).prepare([first], True, quiet)
     [file] = (tmp_path / "clips").iterdir()
-    monkeypatch.setattr("xclip_cli.finetune.clips.CACHE_BYTES", int(2.5 * file.stat().st_size))
+    monkeypatch.setattr("xclip_cli.finetune.store.CACHE_BYTES", int(2.5 * file.stat().st_size))
     store = ClipStore(SPEC, 4, pool)
     for part in ([first], [second], [third]):
         store.prepare(part, True, quiet)

@@ -17,11 +17,13 @@ from torch import Tensor
 
 from xclip_cli.errors import OutputError, VideoError
 from xclip_cli.files import cache_dir, content_sha256, replacing
-from xclip_cli.preprocess import augment, preprocess
+from xclip_cli.preprocess import preprocess
 from xclip_cli.registry import Preprocessing
 from xclip_cli.samples import Sample
 from xclip_cli.video.types import Clip
 from xclip_cli.video.worker import DecodePool
+
+from .augment import augment
 
 CANDIDATES = 3  # frames of each part of a video that training chooses from; the middle one is what tagging looks at
 VIEWS = 4  # of each training clip, where features are kept
