@@ -35,7 +35,9 @@ def steps_of(bars, toy_model):
 
     def start(output, resume=False, stopped=lambda: False, data=bars, **options):
         options = {"model": toy_model, "epochs": 2, "batch_size": 2, "lr": 1e-3, "val": "0.2", "workers": 1} | options
-        return run(str(data), output, FinetuneSettings(**options), resume, quiet, stopped, "xclip finetune")
+        settings = FinetuneSettings(**options)
+        checkpoint = open_checkpoint(settings.model)
+        return run(str(data), output, settings, checkpoint, quiet, stopped, "xclip finetune", resume)
 
     return start
 
@@ -76,10 +78,10 @@ def test_a_run_writes_a_model_that_tags_and_a_report(tune, bars, tmp_path):
 )
 def test_the_model_tags_as_it_was_validated(tune, bars, tmp_path, options):
     *_, report = tune(tmp_path / "out", val=str(bars), **options)
-    tagger = Tagger(str(tmp_path / "out"), workers=1).set_labels(report.job.splits.names)
-    for row, sample in list(zip(report.after.mine.softmax(1), report.job.splits.val, strict=True))[:3]:
+    tagger = Tagger(str(tmp_path / "out"), workers=1).set_labels(report.splits.names)
+    for row, sample in list(zip(report.after.logits.softmax(1), report.splits.val, strict=True))[:3]:
         tags = {tag.label: tag.score for tag in tagger.tag(sample.path).segments[0].tags}
-        assert [tags[name] for name in report.job.splits.names] == pytest.approx(row.tolist(), abs=2e-3)
+        assert [tags[name] for name in report.splits.names] == pytest.approx(row.tolist(), abs=2e-3)
 
 
 def test_what_is_learned_is_known_afterwards(tune, make_bar, tmp_path):
@@ -172,8 +174,8 @@ def test_two_processes_are_one_with_twice_the_batch(bars, toy_model, tmp_path):
 def test_a_loss_that_is_no_number_stops_the_run_and_keeps_the_last_state(tune, tmp_path, monkeypatch):
     honest = loop._loss
 
-    def broken(task, network, part, place):
-        return honest(task, network, part, place) * (math.nan if place[:2] == (1, 2) else 1)
+    def broken(job, learner, network, part, position):
+        return honest(job, learner, network, part, position) * (math.nan if position[:2] == (1, 2) else 1)
 
     monkeypatch.setattr(loop, "_loss", broken)
     with pytest.raises(TrainingError, match="the loss is nan in epoch 2, step 3"):
@@ -203,7 +205,7 @@ def test_a_full_disk_leaves_the_last_state_whole(tune, tmp_path, monkeypatch):
 
 def test_patience_takes_the_best_epoch(tune, steps_of, bars, tmp_path, monkeypatch):
     scores = iter([0.5, 0.9, 0.6, 0.7, 0, 0, 0, 0, 0])
-    monkeypatch.setattr(loop, "_validate", lambda task: (next(scores), 1.0))
+    monkeypatch.setattr(loop, "_validate", lambda job, learner: (next(scores), 1.0))
     learned = []
     for event in steps_of(tmp_path / "out", epochs=5, patience=2):
         if isinstance(event, Epoch):

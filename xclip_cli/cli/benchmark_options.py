@@ -7,6 +7,8 @@ from typer import Option
 
 from xclip_cli.cli.options import (
     BatchSize,
+    ClassList,
+    Data,
     DecodeTimeout,
     Device,
     Dtype,
@@ -21,7 +23,6 @@ from xclip_cli.cli.options import (
     Workers,
     asked_labels,
 )
-from xclip_cli.cli.training_options import ClassList, Data
 from xclip_cli.settings import SpeedSettings
 
 __all__ = [

@@ -89,10 +89,10 @@ class ClipStore:
         self._missing = 0  # clips that are not kept, when the reading began
         self._keeping: bool | None = None  # whether those that are not kept yet fit in; None before the first is read
 
-    def prepare(self, samples: Sequence[Sample], varied: bool, told: Callable[[int, int], None]) -> Findings:
+    def prepare(self, samples: Sequence[Sample], varied: bool, on_progress: Callable[[int, int], None]) -> Findings:
         """Reads every clip and keeps its tensors; ``varied`` where they are to be learned from. Never fails for a clip.
 
-        ``told(done, total)`` is called after each.
+        ``on_progress(done, total)`` is called after each.
         """
         findings, self._keeping = Findings(), None
         self._folder.mkdir(parents=True, exist_ok=True)
@@ -106,7 +106,7 @@ class ClipStore:
                 findings.seconds[sample] = outcome
                 if sample.path not in findings.sha256:
                     findings.sha256[sample.path] = content_sha256(Path(sample.path))
-            told(done, len(samples))
+            on_progress(done, len(samples))
         return findings
 
     def evaluation(self, sample: Sample) -> tuple[Tensor, ...]:
