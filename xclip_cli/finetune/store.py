@@ -31,7 +31,7 @@ CACHE_BYTES = 16 * 2**30
 _VERSION = 2
 _DRAFT_SECONDS = 3600  # a draft that is older is no longer being written
 
-Front = Callable[[Tensor], tuple[Tensor, ...]]  # (V, T, 3, S, S) -> the frozen front's output, V first
+Encode = Callable[[Tensor], tuple[Tensor, ...]]  # (V, T, 3, S, S) -> the frozen front's output on the CPU, V first
 
 
 @dataclass
@@ -80,10 +80,15 @@ class ClipStore:
     """
 
     def __init__(
-        self, spec: Preprocessing, num_frames: int, pool: DecodePool, front: Front | None = None, fingerprint: str = ""
+        self,
+        spec: Preprocessing,
+        num_frames: int,
+        pool: DecodePool,
+        encode: Encode | None = None,
+        fingerprint: str = "",
     ):
-        self.spec, self.num_frames, self.pool, self.front = spec, num_frames, pool, front
-        self._fingerprint = f"{_VERSION} {spec} {num_frames} {fingerprint if front else None}"
+        self.spec, self.num_frames, self.pool, self.encode = spec, num_frames, pool, encode
+        self._fingerprint = f"{_VERSION} {spec} {num_frames} {fingerprint if encode else None}"
         self._folder = cache_dir() / "clips"
         self._bytes = 0  # of this run's clips that are kept, or will be
         self._missing = 0  # clips that are not kept, when the reading began
@@ -112,13 +117,13 @@ class ClipStore:
     def evaluation(self, sample: Sample) -> tuple[Tensor, ...]:
         """What tagging would look at: the network's input float32 (T, 3, S, S), or the front's output."""
         tensors = self._load(sample, varied=False)
-        if self.front is None:
+        if self.encode is None:
             return (self._plain(tensors[0].numpy()),)
         return tuple(tensor.float() for tensor in tensors)
 
     def training(self, sample: Sample, generator: torch.Generator) -> tuple[Tensor, ...]:
         """The same, varied: a frame anywhere in each part of the video, cropped, mirrored and recoloured."""
-        if self.front is None:
+        if self.encode is None:
             [frames] = self._load(sample, varied=True)
             return (self._vary(frames.numpy(), sample, generator),)
         view = 1 + int(torch.randint(VIEWS, (), generator=generator))
@@ -183,13 +188,13 @@ class ClipStore:
 
     def _make(self, clip: Clip, sample: Sample, varied: bool) -> tuple[Tensor, ...]:
         frames = clip.frames
-        if self.front is None:
+        if self.encode is None:
             return (torch.from_numpy(frames)[None],)
         views = [self._plain(frames)]
         for view in range(VIEWS if varied else 0):
             views.append(self._vary(frames, sample, seeded(0, view, os.path.basename(sample.path))))
         with torch.inference_mode():
-            parts = [self.front(view.unsqueeze(0)) for view in views]
+            parts = [self.encode(view.unsqueeze(0)) for view in views]
         return tuple(torch.cat(tensors).half() for tensors in zip(*parts, strict=True))
 
     def _load(self, sample: Sample, varied: bool, view: int = 0) -> tuple[Tensor, ...]:
@@ -240,7 +245,7 @@ class ClipStore:
             sample.start_seconds,
             sample.end_seconds,
         )
-        views = varied and self.front is not None and (VIEWS, not sample.has_side)
+        views = varied and self.encode is not None and (VIEWS, not sample.has_side)
         name = hashlib.sha256(f"{self._fingerprint} {stamp} {views}".encode()).hexdigest()
         return self._folder / f"{name[:40]}.safetensors"
 
