@@ -11,7 +11,7 @@ from itertools import count
 import pytest
 import torch
 
-from xclip_cli.checkpoint import open_checkpoint
+from xclip_cli.checkpoint import open_checkpoint, save
 from xclip_cli.errors import Interrupted, OutputError, TrainingError, UsageError
 from xclip_cli.finetune import loop
 from xclip_cli.finetune.loop import Epoch
@@ -225,6 +225,15 @@ def test_what_needs_validation_clips_is_refused_without_any(tune, bars, tmp_path
     option = "--" + next(iter(options))
     with pytest.raises(UsageError, match=f"{option}.* needs validation clips"):
         tune(tmp_path / "out", data=tmp_path / "data", **options)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_regime_of_which_the_model_has_nothing_is_refused(tune, toy_model, tmp_path):
+    checkpoint = open_checkpoint(toy_model)
+    bare = checkpoint.full_model().switched(prompt_layers=0)
+    save(bare, tmp_path / "bare.safetensors", preprocessing=checkpoint.preprocessing, name="bare")
+    with pytest.raises(UsageError, match="--regime prompts-only has nothing to learn: bare has no such part"):
+        tune(tmp_path / "out", model=str(tmp_path / "bare.safetensors"), regime="prompts-only")
     assert not (tmp_path / "out").exists()
 
 

@@ -78,7 +78,7 @@ def run(
         if not learner.trained:
             raise UsageError(f"--regime {settings.regime} has nothing to learn: {checkpoint.name} has no such part")
         yield Ready(job.splits, job.findings, sum(p.numel() for p in learner.trained.values()), _memory(job, learner))
-        state = _state(job, output)
+        state = _state(job, output / STATE)
         for epoch in train(job, learner, state.load() if resume else state, stopped):
             if job.ranks.first:
                 write_metrics(output, state.history)
@@ -118,7 +118,7 @@ def ablate(
                 before = _top1(job, _logits(variant, job.splits.val, job.names))
             learner, after = _learner(variant), None
             if learner.trained:
-                state = _state(variant, output)
+                state = _state(variant, output / "ablation.pt")  # which no run goes on with
                 for _ in train(variant, learner, state):
                     pass
                 state.recall_best(learner)
@@ -228,14 +228,14 @@ def _scores(job: Job, learner: Learner | None = None) -> Scores:
     return Scores(logits, others)
 
 
-def _state(job: Job, output: Path) -> State:
-    """A new one, in the output folder, which is made."""
+def _state(job: Job, path: Path) -> State:
+    """A new one, to be kept in this file, whose folder is made."""
     try:
-        output.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise OutputError(f"cannot make the folder {str(output)!r}: {error.strerror}") from error
+        raise OutputError(f"cannot make the folder {str(path.parent)!r}: {error.strerror}") from error
     purpose = f"{_data_sha256(job)} {job.checkpoint.fingerprint} {job.settings.fingerprint}"
-    return State(output / STATE, purpose, job.ranks.count, keeps_best=job.settings.patience is not None)
+    return State(path, purpose, job.ranks.count, keeps_best=job.settings.patience is not None)
 
 
 def _data_sha256(job: Job) -> str:
