@@ -15,11 +15,11 @@ from .learner import Learner
 
 @dataclass
 class State:
-    """``epoch`` and ``step`` are the next to be done; ``purpose`` says which run this is (data, model, options), and
-    ``processes`` how many train together, which decides what clips a step holds.
+    """Where a run stands: ``epoch`` and ``step`` are the next to be done.
 
-    ``history`` has one entry for each epoch; ``best`` the weights of the one with the best validation accuracy, kept
-    where a patience asks for them.
+    ``purpose`` says which run it is (data, model, options), ``processes`` how many train together, which decides what
+    clips a step holds. ``history`` has one entry for each epoch; ``best`` the weights of the one with the best
+    validation accuracy, kept where a patience asks for them.
     """
 
     path: Path
@@ -42,7 +42,8 @@ class State:
         except FileNotFoundError:
             return self
         except Exception as error:  # torch raises many kinds for a damaged file
-            raise UsageError(f"{str(self.path)!r} cannot be read: {str(error).splitlines()[0][:120]}", hint) from error
+            reason = (str(error) or type(error).__name__).splitlines()[0][:120]
+            raise UsageError(f"{str(self.path)!r} cannot be read: {reason}", hint) from error
         if purpose != self.purpose:
             raise UsageError(f"{str(self.path)!r} is of another run: the clips, the model or an option changed", hint)
         if processes != self.processes:
