@@ -4,7 +4,8 @@ import torch
 from PIL import Image
 from torchvision.transforms import functional as TV
 
-from xclip_cli.preprocess import augment, crops, preprocess, shrink
+from xclip_cli.finetune.augment import augment
+from xclip_cli.preprocess import crops, preprocess, shrink
 from xclip_cli.registry import CLIP, Preprocessing, as_published
 
 RAW = {"mean": (0, 0, 0), "std": (1 / 255,) * 3}  # leaves 0..255, so that results read as pixels

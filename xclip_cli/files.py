@@ -10,6 +10,12 @@ from pathlib import Path
 
 from xclip_cli.errors import XclipError
 
+CACHE_FOLDERS = {
+    "clips": "training clips, decoded",
+    "text": "features of labels",
+    "sha256": "checksums of files",
+}
+_CACHED = re.compile(r"\.?[0-9a-f]{40,64}(\.safetensors|\.sqlite(-\w+)?)?(\.[\w-]+(\.part)?)?")
 _PACKAGE = Path(__file__).resolve().parent
 _HARMLESS = "\u00a0\u3000\u200c\u200d"  # blanks, and what joins letters and emoji
 
@@ -39,6 +45,15 @@ def cache_dir() -> Path:
     if chosen := os.environ.get("XCLIP_CACHE"):
         return Path(chosen)
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "xclip-cli"
+
+
+def cached_files() -> dict[str, list[Path]]:
+    """What is in the user's cache, by folder: files that bear the names that we give, drafts too; nobody else's."""
+    folders = {name: cache_dir() / name for name in CACHE_FOLDERS}
+    return {
+        name: sorted(file for file in folder.iterdir() if _CACHED.fullmatch(file.name)) if folder.is_dir() else []
+        for name, folder in folders.items()
+    }
 
 
 @contextmanager

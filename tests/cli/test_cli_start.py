@@ -7,7 +7,7 @@ HEAVY = ("torch", "cv2", "open_clip", "safetensors", "transformers", "decord")
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--help"], ["--version"], ["labels", "list"], ["models", "list"], ["tag", "--help"]]
+    "arguments", [["--help"], ["--version"], ["labels", "list"], ["models", "list"], ["tag", "--help"], ["cache"]]
 )
 def test_light_commands_import_nothing_heavy(arguments):
     program = f"""

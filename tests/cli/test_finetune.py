@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 
@@ -54,6 +55,27 @@ def test_the_ablation_is_one_command(data, toy_model, tmp_path):
     assert done.returncode == 0, done.stderr
     assert len(done.stdout.splitlines()) == 6 and "frames averaged" in done.stdout
     assert "| + multi-frame integration |" in (tmp_path / "ab/ablation.md").read_text()
+
+
+def test_a_model_is_opened_once_a_run(data, toy_model, tmp_path, monkeypatch):
+    import safetensors
+
+    from xclip_cli.cli import finetune_view
+    from xclip_cli.settings import FinetuneSettings
+
+    opened, honest = [], safetensors.safe_open
+
+    def counting(path, *arguments, **options):
+        opened.append(str(path))
+        return honest(path, *arguments, **options)
+
+    monkeypatch.setattr(safetensors, "safe_open", counting)
+    monkeypatch.setattr(signal, "signal", lambda *_: None)  # Ctrl-C is pytest's
+    settings = FinetuneSettings(toy_model, epochs=1, val="0.3", regime="text-only", keep="0.5", workers=1)
+    finetune_view.show_check(str(data), settings)
+    assert opened.count(toy_model) == 1  # what it is
+    finetune_view.show_run(str(data), tmp_path / "run", settings, False, "xclip finetune")
+    assert opened.count(toy_model) == 3  # what it is, and its weights
 
 
 @pytest.mark.parametrize(

@@ -6,11 +6,11 @@ import pytest
 import torch
 
 from xclip_cli.errors import UsageError
-from xclip_cli.finetune import keep, lora
-from xclip_cli.finetune.clips import seeded
-from xclip_cli.finetune.learner import Learner, choose_front
-from xclip_cli.finetune.mixing import mix
+from xclip_cli.finetune.augment import mix
+from xclip_cli.finetune.learner import FrameFront, Front, Learner, StemFront, choose_front, is_low_rank, merge
 from xclip_cli.finetune.regimes import NEW_RATE, NOTHING, REGIMES, parameter_groups
+from xclip_cli.finetune.run import SHARES, choose_share, interpolate
+from xclip_cli.finetune.store import seeded
 from xclip_cli.model.xclip import Xclip
 
 NAMES = ["running", "dunking", "a dog"]
@@ -35,10 +35,11 @@ def model(toy_config):
     ],
 )
 def test_a_regime_changes_what_it_says_and_nothing_else(model, regime, begins, front):
-    assert choose_front(model, REGIMES[regime]) == front
-    learner = Learner(model, NAMES, REGIMES[regime], front)
+    chosen = choose_front(model, REGIMES[regime])
+    assert chosen.name == front and chosen.model is model
+    learner = Learner(chosen, NAMES, REGIMES[regime])
     before = {name: p.detach().clone() for name, p in learner.named_parameters()}
-    inputs = learner.encode_front(torch.randn(3, 4, 3, 32, 32))
+    inputs = learner.front(torch.randn(3, 4, 3, 32, 32))
     torch.nn.functional.cross_entropy(learner(inputs), torch.arange(3)).backward()
     optimiser = torch.optim.AdamW(parameter_groups(learner.trained, 1e-2), lr=1e-2)
     optimiser.step()
@@ -47,12 +48,11 @@ def test_a_regime_changes_what_it_says_and_nothing_else(model, regime, begins, f
 
 
 def test_the_front_and_the_rest_are_the_whole_network(model):
-    frames, tokens = torch.randn(2, 4, 3, 32, 32), Learner(model, NAMES, NOTHING, "visual").tokens
+    frames, tokens = torch.randn(2, 4, 3, 32, 32), Learner(FrameFront(model), NAMES, NOTHING).tokens
     with torch.inference_mode():
         wanted = model(frames, tokens)
-        for front in ("pixels", "stem", "visual"):
-            learner = Learner(model, NAMES, NOTHING, front)
-            torch.testing.assert_close(learner(learner.encode_front(frames)), wanted)
+        for front in (Front(model), StemFront(model), FrameFront(model)):
+            torch.testing.assert_close(Learner(front, NAMES, NOTHING)(front(frames)), wanted)
 
 
 def test_new_modules_learn_ten_times_as_fast_and_vectors_do_not_decay(model):
@@ -67,49 +67,49 @@ def test_new_modules_learn_ten_times_as_fast_and_vectors_do_not_decay(model):
 
 def test_low_rank_changes_start_at_nothing_and_merge_into_the_plain_network(model):
     frames = torch.randn(2, 4, 3, 32, 32)
-    plain = Learner(copy.deepcopy(model), NAMES, NOTHING, "pixels")
+    plain = Learner(Front(copy.deepcopy(model)), NAMES, NOTHING)
     names = set(model.state_dict())
-    learner = Learner(model, NAMES, REGIMES["few-shot"], "pixels", rank=2)
+    learner = Learner(Front(model), NAMES, REGIMES["few-shot"], rank=2)
     torch.testing.assert_close(learner((frames,)), plain((frames,)))
     assert not any(n.startswith("visual.blocks") and n.endswith("original") for n in learner.trained)
     assert sum(p.numel() for n, p in learner.trained.items() if n.startswith("text.")) < 20_000
     for name, parameter in learner.trained.items():
-        if lora.is_low_rank(name):
+        if is_low_rank(name):
             torch.nn.init.normal_(parameter)
     changed = learner((frames,)).detach()
-    lora.merge(model)
+    merge(model)
     assert set(model.state_dict()) == names
-    torch.testing.assert_close(Learner(model, NAMES, NOTHING, "pixels")((frames,)), changed)
+    torch.testing.assert_close(Learner(Front(model), NAMES, NOTHING)((frames,)), changed)
 
 
 def test_learned_words_stand_before_the_label_and_have_room(model):
-    learner = Learner(model, NAMES, REGIMES["few-shot"], "pixels", context=5)
+    learner = Learner(Front(model), NAMES, REGIMES["few-shot"], context=5)
     assert learner.context.shape == (5, 64) and "context" in learner.trained and not learner.by_name
     text = learner.text()
     assert text.shape == (3, 64) and not torch.allclose(text, model.text(learner.tokens))
     with pytest.raises(UsageError, match="tokens: this model reads 77"):
-        Learner(model, ["dog " * 40], REGIMES["few-shot"], "pixels", context=60)
+        Learner(Front(model), ["dog " * 40], REGIMES["few-shot"], context=60)
 
 
 @pytest.mark.parametrize(("mixup", "cutmix"), [(0.8, 0.0), (0.0, 1.0), (0.8, 1.0)])
-def test_mixed_answers_say_how_much_of_each_clip_is_seen(mixup, cutmix):
+def test_mixed_targets_say_how_much_of_each_clip_is_seen(mixup, cutmix):
     black_and_white = torch.stack([torch.zeros(2, 3, 16, 16), torch.ones(2, 3, 16, 16)])
     for seed in range(20):
-        frames, answers = mix(black_and_white, torch.eye(2), mixup, cutmix, seeded(seed))
-        torch.testing.assert_close(frames.mean(dim=(1, 2, 3, 4)), answers[:, 1])
-        torch.testing.assert_close(answers.sum(1), torch.ones(2))
+        frames, targets = mix(black_and_white, torch.eye(2), mixup, cutmix, seeded(seed))
+        torch.testing.assert_close(frames.mean(dim=(1, 2, 3, 4)), targets[:, 1])
+        torch.testing.assert_close(targets.sum(1), torch.ones(2))
     assert mix(black_and_white, torch.eye(2), 0, 0, seeded(0))[0] is black_and_white
 
 
 def test_half_of_the_original_weights_is_half_way(model):
     original = {name: torch.zeros_like(p) for name, p in model.named_parameters()}
     tuned = {name: torch.ones_like(p) for name, p in model.named_parameters()}
-    keep.interpolate(model, original, tuned, 0.25)
+    interpolate(model, original, tuned, 0.25)
     assert all(p.eq(0.75).all() for p in model.parameters())
 
 
 def test_as_much_is_kept_as_the_clips_cannot_tell_from_the_best():
-    asked = {share: 0.9 - max(0, share - 0.5) for share in keep.GRID}
-    assert keep.choose(asked.__getitem__, count=10_000) == 0.5
-    assert keep.choose(asked.__getitem__, count=36) == 0.5  # one standard error is 0.05: 0.6 gives 0.8
-    assert keep.choose(asked.__getitem__, count=9) == 0.6
+    asked = {share: 0.9 - max(0, share - 0.5) for share in SHARES}
+    assert choose_share(asked.__getitem__, count=10_000) == 0.5
+    assert choose_share(asked.__getitem__, count=36) == 0.5  # one standard error is 0.05: 0.6 gives 0.8
+    assert choose_share(asked.__getitem__, count=9) == 0.6

@@ -6,7 +6,6 @@ import sys
 import typer
 
 from xclip_cli.cli import options
-from xclip_cli.cli.training_options import ClassList, Data
 from xclip_cli.settings import AccuracySettings, SpeedSettings, TagSettings
 
 app = typer.Typer(help="Measure speed, decoding and accuracy, beside what one might use instead.", no_args_is_help=True)
@@ -47,11 +46,11 @@ def decode(
 
 @app.command()
 def accuracy(
-    data: Data,
+    data: options.Data,
     model: options.Model = TagSettings.model,
     labels_file: options.LabelsFile = None,
     labelset: options.Labelset = None,
-    class_list: ClassList = None,
+    class_list: options.ClassList = None,
     protocol: options.Protocol = None,
     split_file: options.SplitFile = None,
     class_names: options.ClassNames = AccuracySettings.class_names,

@@ -3,36 +3,36 @@
 import shlex
 import sys
 
-from xclip_cli.cli import training_options as options
+from xclip_cli.cli import options
 from xclip_cli.errors import UsageError
 from xclip_cli.settings import FinetuneSettings
 
 
 def finetune(
     data: options.Data,
-    output: options.Output = None,
+    output: options.RunFolder = None,
     check: options.Check = False,
     val: options.Val = FinetuneSettings.val,
     others: options.Others = None,
     class_list: options.ClassList = None,
     group_regex: options.GroupRegex = None,
     shots: options.Shots = "all",
-    model: options.Model = FinetuneSettings.model,
+    model: options.StartModel = FinetuneSettings.model,
     regime: options.Regime = FinetuneSettings.regime,
     keep: options.Keep = FinetuneSettings.keep,
     lora: options.Lora = FinetuneSettings.lora,
     learn_context: options.LearnContext = FinetuneSettings.learn_context,
     ablate: options.Ablate = False,
     epochs: options.Epochs = None,
-    batch_size: options.BatchSize = None,
+    batch_size: options.TrainBatchSize = None,
     accumulate: options.Accumulate = FinetuneSettings.accumulate,
     lr: options.Rate = None,
     patience: options.Patience = None,
     seed: options.Seed = FinetuneSettings.seed,
     resume: options.Resume = False,
     checkpointing: options.Checkpointing = FinetuneSettings.checkpointing,
-    device: options.Device = FinetuneSettings.device,
-    dtype: options.Dtype = FinetuneSettings.dtype,
+    device: options.TrainDevice = FinetuneSettings.device,
+    dtype: options.TrainDtype = FinetuneSettings.dtype,
     workers: options.Workers = FinetuneSettings.workers,
     reader: options.Reader = FinetuneSettings.reader,
     decode_timeout: options.DecodeTimeout = FinetuneSettings.decode_timeout_seconds,
@@ -49,13 +49,12 @@ def finetune(
         raise UsageError("no output folder was given", "add -o FOLDER, e.g. -o runs/dogs")
     if ablate and resume:
         raise UsageError("--ablate cannot be resumed", "start it anew, without --resume")
-    from xclip_cli.cli import training  # here, so that every other command starts without it
+    from xclip_cli.cli import finetune_view as view  # here, so that every other command starts without it
 
     command = shlex.join(["xclip", *sys.argv[1:]])
-    training.warn_of_model(model)
     if check:
-        training.show_check(data, settings)
+        view.show_check(data, settings)
     elif ablate:
-        training.show_ablation(data, output, settings, command)
+        view.show_ablation(data, output, settings, command)
     else:
-        training.show_run(data, output, settings, resume, command)
+        view.show_run(data, output, settings, resume, command)

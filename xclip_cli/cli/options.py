@@ -1,4 +1,4 @@
-"""The options of `xclip tag` and `xclip benchmark`, each with its help, and what several of them mean together."""
+"""The options of the commands, each with its help, and what several of them mean together."""
 
 import os
 import sys
@@ -15,6 +15,7 @@ from xclip_cli.settings import SpeedSettings
 
 DEFAULT_LABELSET = "everyday"
 _MODEL, _LABELS, _VIEWS, _RUN, _OUT = "Model", "Labels", "Views", "Running", "Output"
+_CLIPS, _LEARNS, _TRAINING = "Clips", "What learns", "Training"
 
 
 class Format(str, Enum):
@@ -113,6 +114,46 @@ Prompting = Annotated[
     str, Option(help="Rows: none, template, ensemble, video, separated by commas.", show_default="as the model is")
 ]
 AccuracyOutput = Annotated[Path | None, Option("--output", "-o", help="A folder for tables, pictures and the journal.")]
+Data = Annotated[
+    str, Argument(metavar="DATA", help="A folder with one per class, a CSV (video,label), a Kinetics list.")
+]
+RunFolder = Annotated[Path | None, Option("--output", "-o", help="A new folder for the model and the report.")]
+Check = Annotated[bool, Option("--check", help="Read every clip, say what is wrong, and stop.")]
+Val = Annotated[str, Option(help="Clips to validate on, or a share of each class.", rich_help_panel=_CLIPS)]
+Others = Annotated[str | None, Option(help="Clips of other labels, to see what is lost.", rich_help_panel=_CLIPS)]
+ClassList = Annotated[str | None, Option(help="The names of a Kinetics list's ids.", rich_help_panel=_CLIPS)]
+GroupRegex = Annotated[str | None, Option(help="Keep clips whose paths match alike together.", rich_help_panel=_CLIPS)]
+Shots = Annotated[str, Option(help="Clips of each class to learn from, or all.", rich_help_panel=_CLIPS)]
+StartModel = Annotated[
+    str, Option("--model", "-m", help="As in xclip tag.", rich_help_panel=_LEARNS, autocompletion=completions.models)
+]
+Regime = Annotated[
+    str,
+    Option(
+        help="few-shot, full, zero-shot, vision-only, text-only, prompts-only or linear.",
+        rich_help_panel=_LEARNS,
+    ),
+]
+Keep = Annotated[str, Option(help="Share of the original weights in the result, or auto.", rich_help_panel=_LEARNS)]
+Lora = Annotated[int, Option(help="Learn low-rank changes of this rank; 0: whole weights.", rich_help_panel=_LEARNS)]
+LearnContext = Annotated[int, Option(help="Learn so many words before each label.", rich_help_panel=_LEARNS)]
+Ablate = Annotated[
+    bool, Option("--ablate", help="Train without parts of the network, one by one; a table.", rich_help_panel=_LEARNS)
+]
+Epochs = Annotated[int | None, Option(help="Passes over the clips.", rich_help_panel=_TRAINING)]
+TrainBatchSize = Annotated[int | None, Option(help="Clips a step, in each process.", rich_help_panel=_TRAINING)]
+Accumulate = Annotated[int, Option(help="Parts that a batch is cut into.", rich_help_panel=_TRAINING)]
+Rate = Annotated[
+    float | None, Option("--lr", help="Rate; new modules learn 10 times as fast.", rich_help_panel=_TRAINING)
+]
+Patience = Annotated[
+    int | None, Option(help="Stop so many epochs after the best, and take that one.", rich_help_panel=_TRAINING)
+]
+Seed = Annotated[int, Option(help="Of splits, shots and training.", rich_help_panel=_TRAINING)]
+Resume = Annotated[bool, Option("--resume", help="Go on with a run that was stopped.", rich_help_panel=_RUN)]
+Checkpointing = Annotated[bool, Option("--checkpointing", help="Less memory, a third more time.", rich_help_panel=_RUN)]
+TrainDevice = Annotated[str, Option(help="auto, cpu, cuda, cuda:N or mps.", rich_help_panel=_RUN)]
+TrainDtype = Annotated[str, Option(help="auto, float32, bfloat16 or float16.", rich_help_panel=_RUN)]
 
 
 def read_paths(paths: list[str]) -> tuple[list[str], list[str]]:

@@ -4,24 +4,95 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import parametrize
 
 from xclip_cli.errors import UsageError
-from xclip_cli.model.block import parameter
+from xclip_cli.model.block import Attention, Mlp, parameter
 from xclip_cli.model.text import count_tokens, tokenize, trim
 from xclip_cli.model.xclip import VideoFeatures, Xclip, cosine
 
-from .lora import adapt, is_low_rank
 from .regimes import Regime, is_new
 
 
-class Learner(nn.Module):
-    """Scores clips over fixed classes. ``inputs`` are the front's outputs: pixels, the stem's tokens, or what the frame
-    encoder gives. The classes come from the text tower (after ``context`` learned words, if any) or are vectors of
-    their own, ``classifier``, without text. ``rank`` above 0: what was there before learns by low-rank changes alone.
+class Front:
+    """The first part of a network, which stays as it is, so that what it gives of a clip can be computed once and kept.
+
+    Made from the model that it serves. This one is empty: it gives the pixels themselves.
     """
 
-    def __init__(self, model: Xclip, names: Sequence[str], regime: Regime, front: str, context: int = 0, rank: int = 0):
+    name = "pixels"
+    is_empty = True
+    encodes_frames = False  # whether the whole frame encoder is in it
+
+    def __init__(self, model: Xclip):
+        self.model = model
+
+    @property
+    def identity(self) -> str:
+        """Two fronts of the same weights give the same where this is the same."""
+        return self.name
+
+    def __call__(self, frames: Tensor) -> tuple[Tensor, ...]:
+        """Normalised frames (B, T, 3, S, S) -> what ``finish`` takes, B first."""
+        return (frames,)
+
+    def finish(self, inputs: Sequence[Tensor], kept: Tensor | None = None) -> VideoFeatures:
+        """The rest of the way; ``kept``: the patches to look at (indices), or all."""
+        [frames] = inputs
+        return self.model.integrate(*self.model.visual.encode(self.model.visual.tokens(frames), kept))
+
+
+class StemFront(Front):
+    """A convolutional stem: its tokens (B, T, 1 + P, width)."""
+
+    name = "stem"
+    is_empty = False
+
+    def __call__(self, frames: Tensor) -> tuple[Tensor, ...]:
+        return (self.model.visual.tokens(frames),)
+
+    def finish(self, inputs: Sequence[Tensor], kept: Tensor | None = None) -> VideoFeatures:
+        [tokens] = inputs
+        return self.model.integrate(*self.model.visual.encode(tokens, kept))
+
+
+class FrameFront(Front):
+    """The whole frame encoder: features (B, T, E) and patches (B, T, P, width); all patches are always looked at."""
+
+    name = "visual"
+    is_empty = False
+    encodes_frames = True
+
+    @property
+    def identity(self) -> str:
+        return f"{self.name}, messages {'on' if self.model.config.cross_frame else 'off'}"
+
+    def __call__(self, frames: Tensor) -> tuple[Tensor, ...]:
+        return self.model.visual(frames)
+
+    def finish(self, inputs: Sequence[Tensor], kept: Tensor | None = None) -> VideoFeatures:
+        return self.model.integrate(*inputs)
+
+
+def choose_front(model: Xclip, regime: Regime) -> Front:
+    """The longest part of the network that stays as it is in a regime and whose output is worth keeping."""
+    learning = [name for name in regime.parameters(model) if name.startswith("visual.")]
+    if not learning:
+        return FrameFront(model)
+    in_stem = any(name.startswith("visual.stem.") for name in learning)
+    return Front(model) if in_stem or model.config.vision.stem == "patch" else StemFront(model)
+
+
+class Learner(nn.Module):
+    """Scores clips over fixed classes, from what the front of a model gives of them; the model is the front's.
+
+    The classes come from the text tower (after ``context`` learned words, if any) or are vectors of their own,
+    ``classifier``, without text. ``rank`` above 0: what was there before learns by low-rank changes alone.
+    """
+
+    def __init__(self, front: Front, names: Sequence[str], regime: Regime, context: int = 0, rank: int = 0):
         super().__init__()
+        model = front.model
         self.model, self.regime, self.front = model, regime, front
         self.register_buffer("tokens", trim(tokenize(list(names))), persistent=False)
         self.context = parameter(context, model.config.text.width) if context else None
@@ -49,21 +120,6 @@ class Learner(nn.Module):
         """Whether the text tower alone gives the classes, so that any other label has its features too."""
         return self.context is None and self.classifier is None
 
-    def encode_front(self, frames: Tensor) -> tuple[Tensor, ...]:
-        """Normalised frames (B, T, 3, S, S) -> what the rest takes, B first."""
-        if self.front == "stem":
-            return (self.model.visual.tokens(frames),)
-        return self.model.visual(frames) if self.front == "visual" else (frames,)
-
-    def video(self, inputs: Sequence[Tensor], kept: Tensor | None = None) -> VideoFeatures:
-        """``kept``: the patches to look at (indices), or all."""
-        if self.front == "visual":
-            return self.model.integrate(*inputs)
-        [tokens] = inputs
-        if self.front == "pixels":
-            tokens = self.model.visual.tokens(tokens)
-        return self.model.integrate(*self.model.visual.encode(tokens, kept))
-
     def text(self) -> Tensor:
         """Features of the classes (N, E); computed once where nothing of them learns."""
         if self.classifier is not None:
@@ -76,27 +132,56 @@ class Learner(nn.Module):
         return self._fixed_text
 
     def forward(self, inputs: Sequence[Tensor], kept: Tensor | None = None) -> Tensor:
-        """Logits (B, N)."""
-        video, text = self.video(inputs, kept), self.text()
+        """Logits (B, N) of what the front gave; ``kept``: the patches to look at (indices), or all."""
+        video, text = self.front.finish(inputs, kept), self.text()
         if self.classifier is not None:
             return self.model.logits(cosine(video.video, text))
         return self.model.logits(self.model.similarity(video, text))
 
     def patches(self, generator: torch.Generator) -> Tensor | None:
         """Which patches a training step looks at; None: all of them."""
-        count = self.model.config.vision.num_patches
-        if self.model.config.vision.stem == "patch" or self.front == "visual":
+        vision = self.model.config.vision
+        if vision.stem == "patch" or self.front.encodes_frames:
             return None
-        return torch.randperm(count, generator=generator)[: max(1, round(count * (1 - self.regime.patch_dropout)))]
+        kept = max(1, round(vision.num_patches * (1 - self.regime.patch_dropout)))
+        return torch.randperm(vision.num_patches, generator=generator)[:kept]
 
 
-def choose_front(model: Xclip, regime: Regime) -> str:
-    """The longest part of the network that stays as it is and whose output is worth keeping.
+class LowRank(nn.Module):
+    """W (out, in) -> W + up @ down; starts as W (LoRA, Hu et al., 2022), as a parametrisation of a linear map.
 
-    ``visual``: the frame encoder; ``stem``: a convolutional stem; ``pixels``: nothing.
+    Ours and not `peft`: torch's own parametrisations do all the work, a merged model is the plain network again, and no
+    dependency on transformers and accelerate comes along.
     """
-    learning = [name for name in regime.parameters(model) if name.startswith("visual.")]
-    if not learning:
-        return "visual"
-    in_stem = any(name.startswith("visual.stem.") for name in learning)
-    return "pixels" if in_stem or model.config.vision.stem == "patch" else "stem"
+
+    def __init__(self, weight: Tensor, rank: int):
+        super().__init__()
+        self.down = nn.Parameter(torch.randn(rank, weight.shape[1]) / weight.shape[1] ** 0.5)
+        self.up = nn.Parameter(torch.zeros(weight.shape[0], rank))
+
+    def forward(self, weight: Tensor) -> Tensor:
+        return weight + self.up @ self.down
+
+
+def adapt(module: nn.Module, rank: int, trained: set[str]) -> None:
+    """Gives every linear map in attention and MLP whose weight is among ``trained`` (names) a low-rank change.
+
+    Modules that image-text training never saw keep learning whole.
+    """
+    for name, part in list(module.named_modules()):
+        if isinstance(part, Attention | Mlp) and not is_new(f"{name}."):
+            for key, linear in part.named_children():
+                if f"{name}.{key}.weight" in trained:
+                    parametrize.register_parametrization(linear, "weight", LowRank(linear.weight, rank))
+
+
+def merge(module: nn.Module) -> None:
+    """Adds every low-rank change into its weight; the module is then as it was built."""
+    for part in list(module.modules()):
+        if parametrize.is_parametrized(part):
+            parametrize.remove_parametrizations(part, "weight", leave_parametrized=True)
+
+
+def is_low_rank(name: str) -> bool:
+    """Whether a parameter's name is that of a low-rank change."""
+    return ".parametrizations.weight.0." in name

@@ -1,6 +1,5 @@
 """Everything that a run needs to go on, in one file that is whole or as it was."""
 
-import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -9,21 +8,23 @@ import torch
 from torch import Tensor
 
 from xclip_cli.errors import OutputError, UsageError
+from xclip_cli.files import replacing
 
 from .learner import Learner
-from .ranks import Ranks
 
 
 @dataclass
 class State:
-    """``epoch`` and ``step`` are the next to be done; ``purpose`` says which run this is (data, model, options).
+    """Where a run stands: ``epoch`` and ``step`` are the next to be done.
 
-    ``history`` has one entry for each epoch; ``best`` the weights of the one with the best validation accuracy, kept
-    where a patience asks for them.
+    ``purpose`` says which run it is (data, model, options), ``processes`` how many train together, which decides what
+    clips a step holds. ``history`` has one entry for each epoch; ``best`` the weights of the one with the best
+    validation accuracy, kept where a patience asks for them.
     """
 
     path: Path
     purpose: str
+    processes: int = 1
     keeps_best: bool = False
     epoch: int = 0
     step: int = 0
@@ -34,16 +35,24 @@ class State:
 
     def load(self) -> "State":
         """What the file holds. Raises UsageError for one of another run, or one that cannot be read."""
-        hint = "start anew without --resume, with --overwrite or another -o"
+        hint = "start anew: without --resume and with another -o, or after deleting the folder"
         try:
             saved = torch.load(self.path, map_location="cpu", weights_only=True)
-            purpose = saved["purpose"]
+            purpose, processes = saved["purpose"], saved["processes"]
         except FileNotFoundError:
             return self
         except Exception as error:  # torch raises many kinds for a damaged file
-            raise UsageError(f"{str(self.path)!r} cannot be read: {str(error).splitlines()[0][:120]}", hint) from error
+            reason = (str(error) or type(error).__name__).splitlines()[0][:120]
+            raise UsageError(f"{str(self.path)!r} cannot be read: {reason}", hint) from error
         if purpose != self.purpose:
             raise UsageError(f"{str(self.path)!r} is of another run: the clips, the model or an option changed", hint)
+        if processes != self.processes:
+            torchrun = f"go on with: torchrun --nproc-per-node {processes} -m xclip_cli finetune ... --resume"
+            raise UsageError(
+                f"{str(self.path)!r} was begun by {processes} process(es) and cannot be gone on with by "
+                f"{self.processes}: a step would hold other clips",
+                torchrun if processes > 1 else "go on without torchrun",
+            )
         for name in ("epoch", "step", "loss_sum", "history", "best"):
             setattr(self, name, saved[name])
         self._saved = saved
@@ -81,22 +90,16 @@ class State:
         scores = [entry["accuracy"] or 0 for entry in self.history]
         return len(scores) - 1 - scores.index(max(scores)) >= patience
 
-    def keep(self, learner: Learner, optimiser: torch.optim.Optimizer, scaler, ranks: Ranks) -> None:
-        """Writes the file; the first process does it for all. Raises OutputError and leaves the old file as it was."""
-        if not ranks.first:
-            return
-        content = {name: getattr(self, name) for name in ("purpose", "epoch", "step", "loss_sum", "history", "best")}
+    def keep(self, learner: Learner, optimiser: torch.optim.Optimizer, scaler) -> None:
+        """Writes the file. Raises OutputError and leaves the old file as it was."""
+        kept = ("purpose", "processes", "epoch", "step", "loss_sum", "history", "best")
+        content = {name: getattr(self, name) for name in kept}
         content["trained"] = {name: parameter.detach() for name, parameter in learner.trained.items()}
         content |= {"optimiser": optimiser.state_dict(), "scaler": scaler.state_dict()}
-        draft = self.path.with_name(f".{self.path.name}.{os.getpid()}")
         try:
-            with open(draft, "wb") as stream:
+            with replacing(self.path) as draft, open(draft, "wb") as stream:
                 torch.save(content, stream)
-                stream.flush()
-                os.fsync(stream.fileno())
-            draft.replace(self.path)
         except (OSError, RuntimeError) as error:  # torch's writer reports a full disk as RuntimeError
-            draft.unlink(missing_ok=True)
             raise OutputError(
                 f"{str(self.path)!r} cannot be written: {str(error).splitlines()[0][:120]}",
                 f"free space and run the same command with --resume: it goes on after epoch {max(0, self.epoch - 1)}",

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 import torch
 
-from xclip_cli.finetune.clips import VIEWS, ClipStore, seeded
-from xclip_cli.preprocess import augment, preprocess
+from xclip_cli.finetune.augment import augment
+from xclip_cli.finetune.store import VIEWS, ClipStore, seeded
+from xclip_cli.preprocess import preprocess
 from xclip_cli.registry import Preprocessing
 from xclip_cli.samples import Sample, read_samples
 from xclip_cli.video.reader import open_reader, read_clip
@@ -74,12 +75,51 @@ def test_a_clip_is_decoded_once_until_it_changes(bars, pool, tmp_path, monkeypat
 
 
 def test_a_set_too_large_for_the_cache_is_decoded_at_each_use(bars, pool, monkeypatch):
-    monkeypatch.setattr("xclip_cli.finetune.clips.CACHE_BYTES", 1)
+    monkeypatch.setattr("xclip_cli.finetune.store.CACHE_BYTES", 1)
     chosen = read_samples(bars)[:3]
     store = ClipStore(SPEC, 4, pool, fingerprint="large")
     findings = store.prepare(chosen, True, quiet)
     assert set(findings.seconds) == set(chosen) and not store._path(chosen[2], True).exists()
     assert store.evaluation(chosen[2])[0].shape == (4, 3, 32, 32)
+
+
+def test_drafts_of_killed_runs_do_not_stay(bars, pool, cache):
+    old, young = (cache / "clips" / f".{n * 40}.safetensors.{n}" for n in "12")
+    old.parent.mkdir(exist_ok=True)
+    for draft in (old, young):
+        draft.write_bytes(b"half of it")
+    os.utime(old, (1, 1))
+    ClipStore(SPEC, 4, pool).prepare(read_samples(bars)[:1], True, quiet)
+    assert not old.exists() and young.exists()  # which another process may be writing
+    young.unlink()
+
+
+def test_the_cache_never_holds_more_than_it_may_and_lets_go_of_what_was_not_used(bars, pool, tmp_path, monkeypatch):
+    monkeypatch.setenv("XCLIP_CACHE", str(tmp_path))
+    first, second, third, *_ = read_samples(bars)
+    store = ClipStore(SPEC, 4, pool)
+    store.prepare([first], True, quiet)
+    [file] = (tmp_path / "clips").iterdir()
+    monkeypatch.setattr("xclip_cli.finetune.store.CACHE_BYTES", int(2.5 * file.stat().st_size))
+    store.prepare([second], True, quiet)
+    for used, left, new in ((first, second, third), (third, first, second)):
+        for moment, sample in enumerate((left, used), 1):
+            os.utime(store._path(sample, True), (moment, moment))
+        ClipStore(SPEC, 4, pool).prepare([used], True, quiet)
+        ClipStore(SPEC, 4, pool).prepare([new], True, quiet)
+        assert [store._path(sample, True).exists() for sample in (used, left, new)] == [True, False, True]
+
+
+def test_a_run_never_lets_go_of_its_own_clips(bars, pool, tmp_path, monkeypatch):
+    monkeypatch.setenv("XCLIP_CACHE", str(tmp_path))
+    first, second, third, *_ = read_samples(bars)
+    ClipStore(SPEC, 4, pool).prepare([first], True, quiet)
+    [file] = (tmp_path / "clips").iterdir()
+    monkeypatch.setattr("xclip_cli.finetune.store.CACHE_BYTES", int(2.5 * file.stat().st_size))
+    store = ClipStore(SPEC, 4, pool)
+    for part in ([first], [second], [third]):
+        store.prepare(part, True, quiet)
+    assert [store._path(sample, True).exists() for sample in (first, second, third)] == [True, True, False]
 
 
 def test_what_cannot_be_read_is_said_and_what_stands_twice_is_found(bars, pool, tmp_path):

@@ -9,32 +9,34 @@ from pathlib import Path
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from xclip_cli.checkpoint import open_checkpoint
+from xclip_cli.checkpoint import Checkpoint, open_checkpoint
 from xclip_cli.cli import console
-from xclip_cli.cli.report import one_line
-from xclip_cli.finetune import ablation
-from xclip_cli.finetune.clips import Findings
+from xclip_cli.files import one_line
 from xclip_cli.finetune.clipsets import Splits
 from xclip_cli.finetune.loop import Epoch
 from xclip_cli.finetune.report import Report
-from xclip_cli.finetune.run import Ready, check, run
+from xclip_cli.finetune.run import ABLATION_HEADS, Ready, ablate, check, run
+from xclip_cli.finetune.store import Findings
 from xclip_cli.outputs.markdown import percent
 from xclip_cli.settings import FinetuneSettings
 
 _FEW = 5
 
 
-def warn_of_model(name: str) -> None:
-    """Says what may be wrong about the model; of several processes the first does."""
+def open_model(name: str) -> Checkpoint:
+    """The model, found; says what may be wrong about it, of several processes the first."""
+    checkpoint = open_checkpoint(name)
     if _is_first():
-        for line in open_checkpoint(name).warnings:
+        for line in checkpoint.warnings:
             console.print_warning(line)
+    return checkpoint
 
 
 def show_check(data: str, settings: FinetuneSettings) -> None:
     """Prints classes on stdout, and what is wrong on stderr."""
-    with _reading() as told:
-        splits, findings = check(data, settings, told)
+    checkpoint = open_model(settings.model)
+    with _reading() as on_progress:
+        splits, findings = check(data, settings, checkpoint, on_progress)
     rows = []
     for name in splits.names:
         learn, val = ([s for s in part if s.label == name] for part in (splits.train, splits.val))
@@ -49,9 +51,9 @@ def show_check(data: str, settings: FinetuneSettings) -> None:
 
 def show_run(data: str, output: Path, settings: FinetuneSettings, resume: bool, command: str) -> None:
     """Fine-tunes, with one line an epoch on stderr and the gain on stdout."""
-    first, asked = _is_first(), []
-    with _reading(hidden=not first) as told:
-        for event in run(data, output, settings, resume, told, lambda: bool(asked), command):
+    checkpoint, first, asked = open_model(settings.model), _is_first(), []
+    with _reading(hidden=not first) as on_progress:
+        for event in run(data, output, settings, checkpoint, on_progress, lambda: bool(asked), command, resume):
             if isinstance(event, Ready):
                 _listen(asked)
             if first:
@@ -61,13 +63,15 @@ def show_run(data: str, output: Path, settings: FinetuneSettings, resume: bool, 
 
 
 def show_ablation(data: str, output: Path, settings: FinetuneSettings, command: str) -> None:
-    """Says each row as soon as its network is trained, then prints the table on stdout."""
-    rows = []
-    with _reading() as told:
-        for row in ablation.run(data, output, settings, told, lambda: False, command):
-            console.err().print(f"{row[0]}: {row[2]} % (untrained {row[1]})", markup=False, highlight=False)
+    """Says each row as soon as its network is trained, then prints the table on stdout; the first process alone."""
+    checkpoint, first, rows = open_model(settings.model), _is_first(), []
+    with _reading(hidden=not first) as on_progress:
+        for row in ablate(data, output, settings, checkpoint, on_progress, command):
+            if first:
+                console.err().print(f"{row[0]}: {row[2]} % (untrained {row[1]})", markup=False, highlight=False)
             rows.append(row)
-    console.print_rows(ablation.HEADS, rows)
+    if first:
+        console.print_rows(ABLATION_HEADS, rows)
 
 
 def _is_first() -> bool:
@@ -82,12 +86,12 @@ def _reading(hidden: bool = False) -> Iterator:
     with Progress(*columns, console=console.err(), disable=quiet, transient=True, redirect_stdout=False) as progress:
         task = progress.add_task("", total=None)
 
-        def told(done: int, total: int) -> None:
+        def on_progress(done: int, total: int) -> None:
             progress.update(task, completed=done, total=total)
             if done == total:
                 progress.stop()
 
-        yield told
+        yield on_progress
 
 
 def _listen(asked: list) -> None:
@@ -118,8 +122,8 @@ def _count_test(splits: Splits) -> None:
 def _show_epoch(epoch: Epoch) -> None:
     right = "" if epoch.accuracy is None else f"  val {percent(epoch.accuracy)} %"
     minutes, seconds = divmod(round(epoch.remaining_seconds), 60)
-    place, ahead = f"epoch {epoch.epoch}/{epoch.epochs}", f"rate {epoch.rate:.1e}  ETA {minutes}:{seconds:02}"
-    console.err().print(f"{place}  loss {epoch.loss:.4f}{right}  {ahead}")
+    position, ahead = f"epoch {epoch.epoch}/{epoch.epochs}", f"rate {epoch.rate:.1e}  ETA {minutes}:{seconds:02}"
+    console.err().print(f"{position}  loss {epoch.loss:.4f}{right}  {ahead}")
 
 
 def _show_report(report: Report) -> None:

@@ -3,6 +3,7 @@
 import hashlib
 import os
 import shutil
+import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
@@ -15,19 +16,22 @@ import torch
 from torch import Tensor
 
 from xclip_cli.errors import OutputError, VideoError
-from xclip_cli.files import cache_dir, content_sha256
-from xclip_cli.preprocess import augment, preprocess
+from xclip_cli.files import cache_dir, content_sha256, replacing
+from xclip_cli.preprocess import preprocess
 from xclip_cli.registry import Preprocessing
 from xclip_cli.samples import Sample
 from xclip_cli.video.types import Clip
 from xclip_cli.video.worker import DecodePool
 
+from .augment import augment
+
 CANDIDATES = 3  # frames of each part of a video that training chooses from; the middle one is what tagging looks at
 VIEWS = 4  # of each training clip, where features are kept
-CACHE_BYTES = 64 * 2**30
+CACHE_BYTES = 16 * 2**30
 _VERSION = 2
+_DRAFT_SECONDS = 3600  # a draft that is older is no longer being written
 
-Front = Callable[[Tensor], tuple[Tensor, ...]]  # (V, T, 3, S, S) -> the frozen front's output, V first
+Encode = Callable[[Tensor], tuple[Tensor, ...]]  # (V, T, 3, S, S) -> the frozen front's output on the CPU, V first
 
 
 @dataclass
@@ -71,44 +75,55 @@ class ClipStore:
 
     Without a front, shrunk frames uint8 (CANDIDATES * T, H, W, 3), varied anew at every use; with one, its output for
     the view of tagging and for VIEWS varied ones, float16. A file is known by path, size, time and span, the rest by
-    ``fingerprint``. A set whose frames need more than CACHE_BYTES is decoded at every use instead.
+    ``fingerprint``. The folder never holds more than CACHE_BYTES: what was not used for longest goes first, and clips
+    of a run for which that is too little are decoded at every use.
     """
 
     def __init__(
-        self, spec: Preprocessing, num_frames: int, pool: DecodePool, front: Front | None = None, fingerprint: str = ""
+        self,
+        spec: Preprocessing,
+        num_frames: int,
+        pool: DecodePool,
+        encode: Encode | None = None,
+        fingerprint: str = "",
     ):
-        self.spec, self.num_frames, self.pool, self.front = spec, num_frames, pool, front
-        self._fingerprint = f"{_VERSION} {spec} {num_frames} {fingerprint if front else None}"
-        self._folder, self._kept, self._count = cache_dir() / "clips", True, 0
+        self.spec, self.num_frames, self.pool, self.encode = spec, num_frames, pool, encode
+        self._fingerprint = f"{_VERSION} {spec} {num_frames} {fingerprint if encode else None}"
+        self._folder = cache_dir() / "clips"
+        self._bytes = 0  # of this run's clips that are kept, or will be
+        self._missing = 0  # clips that are not kept, when the reading began
+        self._keeping: bool | None = None  # whether those that are not kept yet fit in; None before the first is read
 
-    def prepare(self, samples: Sequence[Sample], varied: bool, told: Callable[[int, int], None]) -> Findings:
+    def prepare(self, samples: Sequence[Sample], varied: bool, on_progress: Callable[[int, int], None]) -> Findings:
         """Reads every clip and keeps its tensors; ``varied`` where they are to be learned from. Never fails for a clip.
 
-        ``told(done, total)`` is called after each.
+        ``on_progress(done, total)`` is called after each.
         """
-        findings, self._count = Findings(), len(samples)
+        findings, self._keeping = Findings(), None
         self._folder.mkdir(parents=True, exist_ok=True)
-        _make_room(self._folder)
-        for done, (sample, outcome) in enumerate(self._ahead(samples, varied), 1):
+        _remove_drafts(self._folder)
+        known = [self._seconds(sample, varied) for sample in samples]
+        self._missing = known.count(None)
+        for done, (sample, outcome) in enumerate(self._ahead(samples, known, varied), 1):
             if isinstance(outcome, VideoError):
                 findings.unreadable[sample] = outcome.message
             else:
                 findings.seconds[sample] = outcome
                 if sample.path not in findings.sha256:
                     findings.sha256[sample.path] = content_sha256(Path(sample.path))
-            told(done, len(samples))
+            on_progress(done, len(samples))
         return findings
 
     def evaluation(self, sample: Sample) -> tuple[Tensor, ...]:
         """What tagging would look at: the network's input float32 (T, 3, S, S), or the front's output."""
         tensors = self._load(sample, varied=False)
-        if self.front is None:
+        if self.encode is None:
             return (self._plain(tensors[0].numpy()),)
         return tuple(tensor.float() for tensor in tensors)
 
     def training(self, sample: Sample, generator: torch.Generator) -> tuple[Tensor, ...]:
         """The same, varied: a frame anywhere in each part of the video, cropped, mirrored and recoloured."""
-        if self.front is None:
+        if self.encode is None:
             [frames] = self._load(sample, varied=True)
             return (self._vary(frames.numpy(), sample, generator),)
         view = 1 + int(torch.randint(VIEWS, (), generator=generator))
@@ -125,12 +140,13 @@ class ClipStore:
     def _candidates(self, frames: np.ndarray) -> np.ndarray:
         return frames.reshape(CANDIDATES, self.num_frames, *frames.shape[1:])
 
-    def _ahead(self, samples: Sequence[Sample], varied: bool) -> Iterator[tuple[Sample, float | VideoError]]:
-        """Seconds of each clip, in order, or why it cannot be read; decoding runs ahead."""
+    def _ahead(
+        self, samples: Sequence[Sample], known: Sequence[float | None], varied: bool
+    ) -> Iterator[tuple[Sample, float | VideoError]]:
+        """Seconds of each clip, in order, or why it cannot be read; decoding runs ahead of what is not ``known``."""
         waiting: deque[tuple[Sample, float | Future]] = deque()
-        for sample in samples:
-            known = self._seconds(sample, varied)
-            waiting.append((sample, self._submit(sample) if known is None else known))
+        for sample, seconds in zip(samples, known, strict=True):
+            waiting.append((sample, self._submit(sample) if seconds is None else seconds))
             if len(waiting) > self.pool.capacity:
                 yield self._finish(*waiting.popleft(), varied)
         while waiting:
@@ -148,19 +164,37 @@ class ClipStore:
         except VideoError as error:
             return sample, error
         seconds = float((sample.end_seconds or clip.info.duration_seconds) - (sample.start_seconds or 0))
-        if self._kept:
-            self._write(sample, varied, self._make(clip, sample, varied), seconds)
+        if self._keeping is not False:
+            tensors = self._make(clip, sample, varied)
+            if self._keeping is None:
+                self._keeping = self._make_room(self._missing * sum(tensor.nbytes for tensor in tensors))
+            if self._keeping:
+                self._write(sample, varied, tensors, seconds)
         return sample, seconds
+
+    def _make_room(self, needed: int) -> bool:
+        """Whether so many bytes more may be kept; if so, what was not used for longest makes room for them."""
+        if self._bytes + needed > CACHE_BYTES or needed > shutil.disk_usage(self._folder).free / 2:
+            return False
+        self._bytes += needed
+        files = sorted((f.stat().st_mtime, f.stat().st_size, f) for f in self._folder.glob("*.safetensors"))
+        excess = needed + sum(size for _, size, _ in files) - CACHE_BYTES
+        for _, size, file in files:
+            if excess <= 0:
+                break
+            file.unlink(missing_ok=True)
+            excess -= size
+        return True
 
     def _make(self, clip: Clip, sample: Sample, varied: bool) -> tuple[Tensor, ...]:
         frames = clip.frames
-        if self.front is None:
+        if self.encode is None:
             return (torch.from_numpy(frames)[None],)
         views = [self._plain(frames)]
         for view in range(VIEWS if varied else 0):
             views.append(self._vary(frames, sample, seeded(0, view, os.path.basename(sample.path))))
         with torch.inference_mode():
-            parts = [self.front(view.unsqueeze(0)) for view in views]
+            parts = [self.encode(view.unsqueeze(0)) for view in views]
         return tuple(torch.cat(tensors).half() for tensors in zip(*parts, strict=True))
 
     def _load(self, sample: Sample, varied: bool, view: int = 0) -> tuple[Tensor, ...]:
@@ -175,30 +209,29 @@ class ClipStore:
         return tuple(tensor[view] for tensor in self._make(self._submit(sample).result(), sample, varied))
 
     def _seconds(self, sample: Sample, varied: bool) -> float | None:
-        """From the cache; None where the clip is not in it."""
+        """Of a clip in the cache, which is marked as used; None where the clip is not in it."""
         import safetensors
 
         try:
-            with safetensors.safe_open(self._path(sample, varied), "pt") as file:
-                return float(file.metadata()["seconds"])
+            path = self._path(sample, varied)
+            with safetensors.safe_open(path, "pt") as file:
+                seconds = float(file.metadata()["seconds"])
+            self._bytes += path.stat().st_size
         except (OSError, safetensors.SafetensorError, ValueError, KeyError, TypeError):
             return None
+        with suppress(OSError):
+            os.utime(path)
+        return seconds
 
     def _write(self, sample: Sample, varied: bool, tensors: tuple[Tensor, ...], seconds: float) -> None:
         import safetensors
         from safetensors.torch import save_file
 
-        size = sum(tensor.nbytes for tensor in tensors)
-        self._kept = size * self._count <= min(CACHE_BYTES, shutil.disk_usage(self._folder).free / 2)
-        path = self._path(sample, varied)
-        draft = path.with_name(f".{path.name}.{os.getpid()}")
+        content = {str(i): tensor.contiguous() for i, tensor in enumerate(tensors)}
         try:
-            save_file(
-                {str(i): tensor.contiguous() for i, tensor in enumerate(tensors)}, draft, {"seconds": str(seconds)}
-            )
-            draft.replace(path)
+            with replacing(self._path(sample, varied)) as draft:
+                save_file(content, draft, {"seconds": str(seconds)})
         except (OSError, safetensors.SafetensorError) as error:
-            draft.unlink(missing_ok=True)
             hint = "free space, or choose another folder: XCLIP_CACHE=/path xclip finetune ..."
             raise OutputError(f"the cache {str(self._folder)!r} cannot be written: {error}", hint) from error
 
@@ -212,7 +245,7 @@ class ClipStore:
             sample.start_seconds,
             sample.end_seconds,
         )
-        views = varied and self.front is not None and (VIEWS, not sample.has_side)
+        views = varied and self.encode is not None and (VIEWS, not sample.has_side)
         name = hashlib.sha256(f"{self._fingerprint} {stamp} {views}".encode()).hexdigest()
         return self._folder / f"{name[:40]}.safetensors"
 
@@ -223,12 +256,9 @@ def seeded(*what: object) -> torch.Generator:
     return torch.Generator().manual_seed(int.from_bytes(digest[:7], "little"))
 
 
-def _make_room(folder: Path) -> None:
-    """Lets go of what was written longest ago, down to what the cache may hold."""
-    files = sorted((f.stat().st_mtime, f.stat().st_size, f) for f in folder.glob("*.safetensors"))
-    excess = sum(size for _, size, _ in files) - CACHE_BYTES
-    for _, size, file in files:
-        if excess <= 0:
-            break
-        file.unlink(missing_ok=True)
-        excess -= size
+def _remove_drafts(folder: Path) -> None:
+    """Takes away what killed processes left half written."""
+    for draft in folder.glob(".*"):
+        with suppress(OSError):
+            if time.time() - draft.stat().st_mtime > _DRAFT_SECONDS:
+                draft.unlink()
