@@ -43,6 +43,7 @@ class PyAvVideo(Video):
         self._stream = self._container.streams[self._probe.stream]
         ready(self._stream, self._threads)
         self._packets = enumerate(continuous(self._container, self._stream))
+        self._number = -1
         self._restart()
 
     def close(self) -> None:
@@ -114,7 +115,6 @@ class PyAvVideo(Video):
             usable = usable[:-1]
         if here > time:
             self._open()
-            self._number = -1
         for number in usable[usable > self._number][::-1]:
             self._stream.codec_context.flush_buffers()
             self._restart(int(number))
