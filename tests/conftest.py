@@ -1,6 +1,10 @@
 """What many tests share: a toy model, real clips where they are installed, clips made on the spot."""
 
 import os
+
+if "PYTEST_XDIST_WORKER" in os.environ:  # the processes share the cores: torch, where it is imported, takes one
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 from importlib import metadata
 from pathlib import Path
 

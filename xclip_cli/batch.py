@@ -121,7 +121,8 @@ class Batch:
 
     With an output, a journal beside it records every finished video; a later run with the same model, labels and
     settings tags only what is missing, failed or changed. Those of the videos that `unreadable` gives a reason for fail
-    unopened. `engine` tags the rest, one result per video in any order; None: here.
+    unopened. `engine` tags the rest, one result per video in any order; None: here. `checkpoint` is the settings'
+    model, where it is open already.
     Raises OutputError and UsageError before anything is tagged.
     """
 
@@ -132,11 +133,13 @@ class Batch:
         settings: TagSettings,
         engine: Callable[[Sequence[str], LabelSet, TagSettings], Iterator[VideoResult]] | None = None,
         unreadable: Mapping[str, str] | None = None,
+        checkpoint=None,
     ):
         self.videos = videos
         self.label_set = label_set
         self.settings = settings
-        self._engine = engine or _tag_here
+        self._checkpoint = checkpoint
+        self._engine = engine or self._tag_here
         self._unreadable = unreadable or {}
         self.resumed = 0
         self.failed = 0
@@ -192,22 +195,21 @@ class Batch:
         """The model, opened but not loaded. Raises ModelError."""
         from xclip_cli.checkpoint import open_checkpoint  # here, since it takes torch
 
-        return open_checkpoint(self.settings.model)
+        return self._checkpoint or open_checkpoint(self.settings.model)
 
     def _configuration(self) -> str:
         model = self.checkpoint
         parts = (__version__, model.name, model.fingerprint, self.label_set.fingerprint, self.settings.fingerprint)
         return ":".join(parts)
 
+    def _tag_here(self, videos: Sequence[str], label_set: LabelSet, settings: TagSettings) -> Iterator[VideoResult]:
+        """One result per video, in order of completion: one Tagger in this process, decoders in others.
 
-def _tag_here(videos: Sequence[str], label_set: LabelSet, settings: TagSettings) -> Iterator[VideoResult]:
-    """One result per video, in order of completion: one Tagger in this process, decoders in others.
+        Raises ModelError, LabelError or UsageError before the first.
+        """
+        from xclip_cli.tagger import Tagger
 
-    Raises ModelError, LabelError or UsageError before the first.
-    """
-    from xclip_cli.tagger import Tagger  # here, so that a run with nothing left to do needs no torch
-
-    yield from Tagger(**asdict(settings)).set_labels(label_set).tag_many(videos)
+        yield from Tagger(**asdict(settings) | {"model": self.checkpoint}).set_labels(label_set).tag_many(videos)
 
 
 def in_order(videos: Sequence[str], results: Iterable[VideoResult]) -> Iterator[VideoResult]:

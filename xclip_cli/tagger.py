@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import torch
 
-from xclip_cli.checkpoint import open_checkpoint
+from xclip_cli.checkpoint import Checkpoint, open_checkpoint
 from xclip_cli.device import precision, resolve_device
 from xclip_cli.errors import UsageError, VideoError
 from xclip_cli.labels import LabelSet, from_names
@@ -37,15 +37,16 @@ class _Computing:
 
 
 class Tagger:
-    """Tags videos with one model; options are those of TagSettings.
+    """Tags videos with one model, a name, a path or an opened Checkpoint; options are those of TagSettings.
 
     Raises ModelError if the model cannot be opened, UsageError for a wrong option.
     """
 
-    def __init__(self, model: str = TagSettings.model, **options):
-        self.settings = TagSettings(model=model, **options)
+    def __init__(self, model: str | Checkpoint = TagSettings.model, **options):
+        opened = isinstance(model, Checkpoint)
+        self.settings = TagSettings(model=model.name if opened else model, **options)
         self.device = resolve_device(self.settings.device)
-        self.checkpoint = open_checkpoint(model)
+        self.checkpoint = model if opened else open_checkpoint(model)
         self.model = self.checkpoint.video_model().to(self.device)
         self.label_set: LabelSet | None = None
         self._text: torch.Tensor | None = None

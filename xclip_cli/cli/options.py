@@ -177,15 +177,11 @@ def asked_labels(names: list[str] | None, files: list[Path] | None, builtin: lis
     return labels.combine(asked) if asked else None
 
 
-def choose_labels(names: list[str] | None, files: list[Path] | None, builtin: list[str] | None, model: str) -> LabelSet:
+def choose_labels(
+    names: list[str] | None, files: list[Path] | None, builtin: list[str] | None, tuned_on: list[str] | None
+) -> LabelSet:
     """The labels that were asked for; else those the model was tuned on; else the default set."""
-    asked = asked_labels(names, files, builtin)
-    if asked and not any(typed.is_foreign(label.name) for label in asked.labels):
-        return asked
-    from xclip_cli.checkpoint import open_checkpoint
-
-    tuned_on = open_checkpoint(model).default_labels
-    if asked:
+    if asked := asked_labels(names, files, builtin):
         return typed.understand(asked, tuned_on)
     return labels.from_names(tuned_on) if tuned_on else labels.builtin(DEFAULT_LABELSET)
 

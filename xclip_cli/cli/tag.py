@@ -40,6 +40,7 @@ def tag(
     A terminal gets a table, a pipe gets CSV. With -o FILE the run is resumable: run the same command again to go on.
     """
     from xclip_cli import batch  # here, so that every other command starts without it
+    from xclip_cli.checkpoint import open_checkpoint
     from xclip_cli.cli import tag_view as view
     from xclip_cli.journal import Journal
 
@@ -54,8 +55,9 @@ def tag(
     if target:
         batch.check_output(target, found.videos, overwrite)
     view.count_skipped(found.skipped, quiet)
-    label_set = options.choose_labels(labels, labels_file, labelset, model)
-    job = batch.Batch(found.videos, label_set, settings, unreadable=found.unreadable)
+    checkpoint = open_checkpoint(model)
+    label_set = options.choose_labels(labels, labels_file, labelset, checkpoint.default_labels)
+    job = batch.Batch(found.videos, label_set, settings, unreadable=found.unreadable, checkpoint=checkpoint)
     view.announce(job, labels or (), quiet, verbose)
     with ExitStack() as stack:
         journal = stack.enter_context(Journal(target)) if target else None
