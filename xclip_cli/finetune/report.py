@@ -10,7 +10,7 @@ import yaml
 from torch import Tensor
 
 from xclip_cli.errors import OutputError
-from xclip_cli.files import write_text
+from xclip_cli.files import printable, write_text
 from xclip_cli.metrics import confusion
 from xclip_cli.outputs.markdown import percent, table
 from xclip_cli.plots import draw_confusion, draw_curves
@@ -68,7 +68,7 @@ class Report:
         labels = yaml.safe_dump({"name": name, "labels": names}, allow_unicode=True, sort_keys=False)
         try:
             write_text(folder / "labels.yaml", labels)
-            write_text(folder / "report.md", self._markdown(name))
+            write_text(folder / "report.md", printable(self._markdown(name)))
             draw_curves(self.history, folder / "curves.png")
             if self.after.logits is not None:
                 counts = confusion(self.targets, self.after.logits.argmax(1), len(names))

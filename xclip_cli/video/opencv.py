@@ -6,6 +6,8 @@ says is for another reader, and what looks unconverted is checked.
 
 import math
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import cv2
 import numpy as np
@@ -64,9 +66,8 @@ class OpenCvVideo(Video):
         self._open()
 
     def _open(self) -> None:
-        os.environ["OPENCV_FFMPEG_READ_ATTEMPTS"] = str(2**30)  # packets of other streams between two frames
-        os.environ["OPENCV_FFMPEG_CAPTURE_OPTIONS"] = f"protocol_whitelist;file|format_whitelist;{self._probe.format}"
-        with safe_name(self._path) as name:
+        only_itself = f"protocol_whitelist;file|format_whitelist;{self._probe.format}"
+        with safe_name(self._path) as name, _environment("OPENCV_FFMPEG_CAPTURE_OPTIONS", only_itself):
             options = [cv2.CAP_PROP_N_THREADS, self._threads]
             self._capture = cv2.VideoCapture(name, cv2.CAP_FFMPEG, options)
         if not self._capture.isOpened():
@@ -164,6 +165,18 @@ class OpenCvVideo(Video):
             return False
         self._restart(self._stamp())
         return 0 < self._time <= time
+
+
+@contextmanager
+def _environment(name: str, value: str) -> Iterator[None]:
+    before = os.environ.get(name)
+    os.environ[name] = value
+    try:
+        yield
+    finally:
+        del os.environ[name]
+        if before is not None:
+            os.environ[name] = before
 
 
 def _alike(one: np.ndarray, other: np.ndarray) -> bool:

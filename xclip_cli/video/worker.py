@@ -32,6 +32,7 @@ ENVIRONMENT = {  # of a process that decodes
     "OMP_NUM_THREADS": "1",
     "OPENBLAS_NUM_THREADS": "1",
     "OPENCV_LOG_LEVEL": "SILENT",
+    "OPENCV_FFMPEG_READ_ATTEMPTS": str(2**30),  # packets of other streams between two frames are no damage
     "OPENCV_IO_MAX_IMAGE_PIXELS": "100000000",
     "DECORD_EOF_RETRY_MAX": "2048",  # it also counts while the first frame is waited for: 128 were too few
 }
