@@ -47,6 +47,8 @@ class OpenCvVideo(Video):
             return f"its picture is stream {probe.stream}, not the first"
         if probe.cropped:
             return "its pictures have a margin, which OpenCV squeezes in"
+        if probe.codec == "av1":
+            return "its FFmpeg has no decoder for AV1"
         if probe.joined:
             return "its time stamps jump"
         if probe.stated_seconds is not None and probe.stated_seconds < probe.info.duration_seconds - _HEADER_SECONDS:
