@@ -1,6 +1,7 @@
 """`xclip tag`: videos in, ranked labels out."""
 
 import time
+from collections import deque
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -64,8 +65,7 @@ def tag(
         bar = target is not None or not console.stdout_is_terminal()  # results on the terminal are progress enough
         shown = view.watch(job, job.run(journal, fresh=overwrite), bar, strict, quiet, verbose)
         if target:
-            for _ in shown:
-                pass
+            deque(shown, maxlen=0)
             job.write(target, format_name, journal)
         else:
             view.print_results(format_name, batch.in_order(found.videos, shown))
