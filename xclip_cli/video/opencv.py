@@ -15,13 +15,8 @@ import numpy as np
 from xclip_cli.errors import VideoError
 from xclip_cli.video.pyav import PyAvVideo
 from xclip_cli.video.source import safe_name, shown
-from xclip_cli.video.types import TOLERANCE_SECONDS, Probe, Video
+from xclip_cli.video.types import MAX_FAILURES, SEEK_SECONDS, TOLERANCE_SECONDS, Probe, Video
 
-# Reading on decodes every frame between; seeking, every frame from the key frame before, some ten seconds away at worst
-# by habit. Below this distance seeking may cost several times as much; above, it soon saves as much.
-_SEEK_SECONDS = 4.0
-# OpenCV fails once for each damaged packet; so many in a row are taken for the end of the video.
-_MAX_FAILURES = 500
 _HIGHEST_FPS = 1000
 _OTHER_READER = "try --reader pyav"
 _SAME_PICTURE = 3.0  # grey levels, on average; pictures of more than 8 bits are rounded in two ways
@@ -95,7 +90,7 @@ class OpenCvVideo(Video):
     def frame_at(self, time_seconds: float) -> tuple[np.ndarray, float]:
         time = min(time_seconds, self._last_time) + TOLERANCE_SECONDS
         lost = self._time > time and (self._shown_time > time or self._image is None)
-        if lost or time - self._time > _SEEK_SECONDS:
+        if lost or time - self._time > SEEK_SECONDS:
             self._seek(time)
         while self._time <= time:
             self._pass(convert=self._time + self._reach >= time)
@@ -107,7 +102,7 @@ class OpenCvVideo(Video):
     def _pass(self, convert: bool) -> None:
         self._shown_time = self._time
         self._image = self._retrieve() if convert else None
-        failures = next((count for count in range(_MAX_FAILURES) if self._capture.grab()), None)
+        failures = next((count for count in range(MAX_FAILURES) if self._capture.grab()), None)
         if failures is not None:
             self.damaged = self.damaged or failures > 0
             stamp = self._stamp()
@@ -154,7 +149,7 @@ class OpenCvVideo(Video):
         while self._seekable and aim > 0:
             landed = self._lands(aim, time)
             good, bad = (aim, bad) if landed else (good, aim)
-            if bad - good <= _SEEK_SECONDS:
+            if bad - good <= SEEK_SECONDS:
                 break
             aim = (good + bad) / 2
         if good == 0 or not (landed or self._lands(good, time)):

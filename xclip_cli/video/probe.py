@@ -30,11 +30,10 @@ from xclip_cli.video.container import (
 from xclip_cli.video.display import UPRIGHT, Display, Orientation
 from xclip_cli.video.source import read_head, shown
 from xclip_cli.video.structure import has_moov, is_cut
-from xclip_cli.video.types import MATROSKA, MP4, Probe, VideoInfo
+from xclip_cli.video.types import MATROSKA, MAX_FAILURES, MP4, Probe, VideoInfo
 
 _HDR = (16, 18)  # transfer characteristics PQ and HLG (ITU-T H.273)
 _USUAL_FPS = 25.0
-_MAX_FAILURES = 500
 _LARGEST_MARGIN = 64
 _STILL_WRITTEN_SECONDS = 10.0
 _LOOKED_THROUGH = 2**20
@@ -183,7 +182,7 @@ def _first_frame(name: str, packets: Iterable[av.Packet]) -> av.VideoFrame:
         if frames:
             return frames[0]
         failures += not sound
-        if failures > _MAX_FAILURES:
+        if failures > MAX_FAILURES:
             break
     raise no_frame(name)
 

@@ -10,13 +10,9 @@ import numpy as np
 from xclip_cli.errors import VideoError
 from xclip_cli.video.container import continuous, decode, no_frame, open_container, ready, stamp_seconds
 from xclip_cli.video.source import shown
-from xclip_cli.video.types import MATROSKA, TOLERANCE_SECONDS, Probe, Video
+from xclip_cli.video.types import MATROSKA, MAX_FAILURES, SEEK_SECONDS, TOLERANCE_SECONDS, Probe, Video
 
-# Reading on decodes every frame between; seeking, every frame from the key frame before, some ten seconds away at worst
-# by habit. Below this distance seeking may cost several times as much; above, it soon saves as much.
-_SEEK_SECONDS = 4.0
 _BT709 = 1
-_MAX_FAILURES = 500
 
 
 class PyAvVideo(Video):
@@ -68,7 +64,7 @@ class PyAvVideo(Video):
                 frames, sound = decode(packet)
                 self.damaged = self.damaged or not sound
                 failures = 0 if frames else failures + (not sound)
-                if failures > _MAX_FAILURES:
+                if failures > MAX_FAILURES:
                     return
                 for frame in frames:
                     stamp = stamp_seconds(frame, self._probe.by_dts)
@@ -125,7 +121,7 @@ class PyAvVideo(Video):
     def _ahead(self, time: float, here: float) -> float:
         """From when on decoding would begin after a seek, as far as is known, ``here`` being where it would go on."""
         if self._probe.format == MATROSKA:  # it learns its index while it reads
-            return time if time - here > _SEEK_SECONDS else here
+            return time if time - here > SEEK_SECONDS else here
         entries = self._stream.index_entries
         index = entries.search_timestamp(self._stamp(time), backward=True)
         if index < 0:

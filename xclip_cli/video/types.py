@@ -11,6 +11,11 @@ from xclip_cli.video.display import Display
 
 # Time stamps are rounded to a clock that may tick in milliseconds.
 TOLERANCE_SECONDS = 0.0005
+# Reading on decodes every frame between; seeking, every frame from the key frame before, some ten seconds away at worst
+# by habit. Below this distance seeking may cost several times as much; above, it soon saves as much.
+SEEK_SECONDS = 4.0
+# Every damaged packet is one failure; so many in a row are taken for the end of the video.
+MAX_FAILURES = 500
 # libav's names of the two containers whose index is trusted.
 MP4, MATROSKA = "mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm"
 
