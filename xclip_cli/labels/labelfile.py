@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 from xclip_cli.classlist import numbered_lines, read_class_list
@@ -9,14 +10,15 @@ from xclip_cli.errors import LabelError, UsageError
 from xclip_cli.files import labelsets_dir
 from xclip_cli.tables import not_utf8
 
-from .labelset import Label, LabelSet, check_template, plain_label, shortened
+from .labelset import TEMPERATURES, Calibration, Label, LabelSet, check_template, plain_label, shortened
 
 MAX_BYTES = 1_000_000
 MAX_LABELS = 20_000
 _SUFFIXES = ".yaml, .yml, .txt or .csv"
-_TOP_KEYS = ("name", "template", "labels", "background")
+_TOP_KEYS = ("name", "template", "labels", "background", "calibration")
 _LABEL_KEYS = ("name", "prompts", "parent", "threshold", "names")
 _BACKGROUND_KEYS = ("name", "prompts")
+_CALIBRATION_KEYS = ("model", "fingerprint", "temperature")
 _LANGUAGE = re.compile(r"[a-z]{2,3}(-[A-Za-z0-9]{2,8})*")
 
 
@@ -121,7 +123,36 @@ def _from_yaml(text: str, path: Path, about: str) -> LabelSet:
     )
     _check_count(len(labels), path)
     name = top["name"].text("label set name") if "name" in top else path.stem
-    return LabelSet(name, labels, background, about)
+    calibration = _calibration(top["calibration"]) if "calibration" in top else None
+    return LabelSet(name, labels, background, about, calibration)
+
+
+def _calibration(node) -> Calibration:
+    given = node.fields("calibration", _CALIBRATION_KEYS)
+    if missing := [key for key in _CALIBRATION_KEYS if key not in given]:
+        raise node.error(f"calibration has no {missing[0]}", "xclip calibrate writes all three")
+    temperature = given["temperature"].number("temperature", *TEMPERATURES)
+    return Calibration(given["model"].text("model"), given["fingerprint"].text("fingerprint"), temperature)
+
+
+def dump(label_set: LabelSet) -> str:
+    """The text of a YAML file which `load` reads as this very set."""
+    import yaml
+
+    top = {"name": label_set.name, "labels": [_entry(label) for label in label_set.labels]}
+    if label_set.background:
+        top["background"] = [_entry(label) for label in label_set.background]
+    if label_set.calibration:
+        top["calibration"] = asdict(label_set.calibration)
+    about = f"# {label_set.about}\n" if label_set.about else ""
+    return about + yaml.safe_dump(top, allow_unicode=True, sort_keys=False, width=120)
+
+
+def _entry(label: Label) -> str | dict:
+    if label.is_plain:
+        return label.name
+    values = {"name": label.name, "prompts": list(label.prompts), "parent": label.parent, "threshold": label.threshold}
+    return {key: value for key, value in (*values.items(), ("names", dict(label.names))) if value not in (None, {})}
 
 
 def _check_count(count: int, path: Path) -> None:
@@ -144,7 +175,7 @@ def _label(node, templates: Sequence[str], keys: Sequence[str]) -> Label:
         plain.name,
         given["prompts"].texts("prompt") if "prompts" in given else plain.prompts,
         given["parent"].text("parent") if "parent" in given else None,
-        given["threshold"].share("threshold") if "threshold" in given else None,
+        given["threshold"].number("threshold", 0, 1) if "threshold" in given else None,
         {code: value.text("display name") for code, value in names.items()},
         node.source,
     )

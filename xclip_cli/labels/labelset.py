@@ -8,12 +8,13 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field, replace
 from functools import cached_property
 
 from xclip_cli.errors import LabelError
 
 MAX_CHARACTERS = 1_000
+TEMPERATURES = (0.01, 100.0)
 _UNPRINTABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 _ONE_WORD = re.compile(r"_|[a-z][A-Z]")
 
@@ -53,6 +54,23 @@ class Label:
 
 
 @dataclass(frozen=True)
+class Calibration:
+    """What divides the logits of one model so that its scores say how often it is right (Guo et al., ICML 2017).
+
+    ``model`` is its name, ``fingerprint`` what its text features are kept under. Raises LabelError.
+    """
+
+    model: str
+    fingerprint: str
+    temperature: float
+
+    def __post_init__(self):
+        low, high = TEMPERATURES
+        if not low <= self.temperature <= high:
+            raise LabelError(f"temperature is {self.temperature:g}; it must be between {low:g} and {high:g}")
+
+
+@dataclass(frozen=True)
 class LabelSet:
     """Labels to choose among and background, which may win but is never printed.
 
@@ -63,6 +81,7 @@ class LabelSet:
     labels: tuple[Label, ...]
     background: tuple[Label, ...] = ()
     about: str = field(default="", compare=False)
+    calibration: Calibration | None = None
 
     def __post_init__(self):
         _check_text(self.name, "label set name", "")
@@ -84,7 +103,27 @@ class LabelSet:
             [[x.name, x.prompts, x.parent, x.threshold, sorted(x.names.items())] for x in part]
             for part in (self.labels, self.background)
         ]
+        rows += [astuple(self.calibration)] if self.calibration else []
         return hashlib.sha256(json.dumps([self.name, *rows]).encode()).hexdigest()
+
+    def temperature(self, fingerprint: str) -> float:
+        """What divides the logits of the model of this fingerprint: 1 unless the set was calibrated for it."""
+        fits = self.calibration is not None and self.calibration.fingerprint == fingerprint
+        return self.calibration.temperature if fits else 1.0
+
+    def doubts_for(self, model: str, fingerprint: str) -> list[str]:
+        """A line where the set was calibrated for another model than the one of this name and fingerprint."""
+        if self.calibration is None or self.calibration.fingerprint == fingerprint:
+            return []
+        other = self.calibration.model
+        other = f"{other} as it was then" if other == model else other
+        return [f"label set {self.name!r} was calibrated for {other}, not {model}: its thresholds may not fit"]
+
+    def against(self, background: "LabelSet") -> "LabelSet":
+        """The set with the labels of another as further background, but for those that are here already."""
+        known = {_key(label.name) for label in (*self.labels, *self.background)}
+        more = tuple(label for label in background.labels if _key(label.name) not in known)
+        return replace(self, background=(*self.background, *more))
 
     @property
     def languages(self) -> list[str]:
