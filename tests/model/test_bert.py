@@ -29,7 +29,12 @@ def reference(kit):
 
     text = text_config()
     config = BertConfig(
-        text.vocab_size, text.width, text.layers, text.heads, 4 * text.width, max_position_embeddings=15
+        vocab_size=text.vocab_size,
+        hidden_size=text.width,
+        num_hidden_layers=text.layers,
+        num_attention_heads=text.heads,
+        intermediate_size=4 * text.width,
+        max_position_embeddings=15,
     )
     model = BertModel(config, add_pooling_layer=False)
     model.logit_scale = torch.nn.Parameter(torch.zeros(1))  # which the kit sets

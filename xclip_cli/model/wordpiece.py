@@ -20,8 +20,6 @@ _CJK = re.compile(
     "[\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0002a6df\U0002a700-\U0002b81f\U0002b820-\U0002ceaf"
     "\U0002f800-\U0002fa1f]"
 )
-    "[㐀-䶿一-鿿豈-﫿\U00020000-\U0002a6df\U0002a700-\U0002b81f\U0002b820-\U0002ceaf\U0002f800-\U0002fa1f]"
-)
 
 
 class WordPiece:
