@@ -64,7 +64,7 @@ class Xclip(nn.Module):
         self.apply(initialise)
 
     def encode_text(self, tokens: Tensor) -> Tensor:
-        """Tokens (N, L) int64 -> features (N, E), before prompting, not normalised.
+        """Tokens (N, L) int64 -> features (N, E), before prompting, of the tower's own length.
 
         Raises ModelError where the network was built without its text tower.
         """
