@@ -38,8 +38,36 @@ def toy_config():
 
 
 @pytest.fixture(scope="session")
+def vocabulary():
+    """A small one of BERT's kind: letters, their continuations, and a few words and endings."""
+    letters = "abcdefghijklmnopqrstuvwxyz0123456789.,;:!?'-&#$[]()跑步狗ωσßœ"
+    words = ("a", "dog", "run", "running", "back", "slam", "dunk", "the", "##ning", "##s", "##ing", "naive", "##ive")
+    tokens = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", *letters, *(f"##{letter}" for letter in letters), *words)
+    return tuple(dict.fromkeys(tokens))
+
+
+@pytest.fixture(scope="session")
+def bert_config(toy_config, vocabulary):
+    """The toy with a text tower of BERT's kind."""
+    from dataclasses import replace
+
+    text = replace(toy_config.text, kind="bert", vocabulary=vocabulary, vocab_size=len(vocabulary))
+    return replace(toy_config, text=text)
+
+
+@pytest.fixture(scope="session")
+def bert_model(tmp_path_factory, bert_config):
+    """The path of such a model, with random weights."""
+    return _toy_file(tmp_path_factory, bert_config)
+
+
+@pytest.fixture(scope="session")
 def toy_model(tmp_path_factory, toy_config):
     """The path of a small X-CLIP with random weights, in our own format."""
+    return _toy_file(tmp_path_factory, toy_config)
+
+
+def _toy_file(tmp_path_factory, config) -> str:
     import torch
 
     from xclip_cli.checkpoint import save
@@ -49,7 +77,7 @@ def toy_model(tmp_path_factory, toy_config):
     path = tmp_path_factory.mktemp("toy") / "toy.safetensors"
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        model = Xclip(toy_config)
+        model = Xclip(config)
     preprocessing = Preprocessing(resize=36, crop=32, mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
     save(model, path, preprocessing=preprocessing, name="toy")
     return str(path)

@@ -77,8 +77,24 @@ def test_a_run_writes_a_model_that_tags_and_a_report(tune, bars, tmp_path):
     "options", [{"regime": "linear"}, {"learn_context": 3}, {"regime": "prompts-only"}, {"lora": 2}]
 )
 def test_the_model_tags_as_it_was_validated(tune, bars, tmp_path, options):
-    *_, report = tune(tmp_path / "out", val=str(bars), **options)
-    tagger = Tagger(str(tmp_path / "out"), workers=1).set_labels(report.splits.names)
+    _tags_as_validated(tmp_path / "out", *tune(tmp_path / "out", val=str(bars), **options))
+
+
+@pytest.mark.parametrize(
+    "options", [{"regime": "text-only", "lora": 2}, {"regime": "prompts-only", "learn_context": 3}]
+)
+def test_a_model_of_berts_kind_keeps_its_vocabulary(tune, bars, bert_model, tmp_path, options):
+    events = tune(tmp_path / "out", val=str(bars), model=bert_model, **options)
+    _tags_as_validated(tmp_path / "out", *events)
+    before, after = (open_checkpoint(path).full_model() for path in (bert_model, str(tmp_path / "out")))
+    assert after.config == before.config and after.config.text.vocabulary
+    learned = not after.text.blocks[0].attn.q.weight.equal(before.text.blocks[0].attn.q.weight)
+    assert learned == (options["regime"] == "text-only")
+
+
+def _tags_as_validated(output, *events):
+    report = events[-1]
+    tagger = Tagger(str(output), workers=1).set_labels(report.splits.names)
     for row, sample in list(zip(report.after.logits.softmax(1), report.splits.val, strict=True))[:3]:
         tags = {tag.label: tag.score for tag in tagger.tag(sample.path).segments[0].tags}
         assert [tags[name] for name in report.splits.names] == pytest.approx(row.tolist(), abs=2e-3)
