@@ -74,8 +74,8 @@ class Journal:
         return {key: result for key, result in finished.items() if result.error is None}
 
     def append(self, key: str, result: VideoResult) -> None:
-        place = os.path.abspath(result.video)
-        self._write(json.dumps({"key": key, "place": place, "result": asdict(result)}).encode() + b"\n")
+        path = os.path.abspath(result.video)
+        self._write(json.dumps({"key": key, "place": path, "result": asdict(result)}).encode() + b"\n")
 
     def recorded(self) -> tuple[list[str], set[str]]:
         """The absolute paths of all videos that earlier runs finished, and the SHA-256 of each output they made."""

@@ -24,9 +24,10 @@ def _require(holds: bool, option: str, value: object, rule: str, command: str = 
 class TagSettings:
     """How to tag. Raises UsageError naming the option, the value and the rule.
 
-    ``threshold`` is a probability (0..1); ``num_clips`` views in time times ``num_crops`` (1 or 3) in space are
-    averaged; ``batch_size`` counts videos per model call and holds on accelerators (on CPU each video is computed by
-    itself, so that its scores cannot depend on its neighbours).
+    ``threshold`` is a probability (0..1); where the best score leads the next by less than ``min_margin``, the answer
+    is unknown; ``num_clips`` views in time times ``num_crops`` (1 or 3) in space are averaged; ``batch_size`` counts
+    videos per model call and holds on accelerators (on CPU each video is computed by itself, so that its scores cannot
+    depend on its neighbours).
     """
 
     model: str = "mini"
@@ -41,11 +42,13 @@ class TagSettings:
     reader: str = "auto"
     decode_timeout_seconds: float = 60.0
     lang: str | None = None
+    min_margin: float = 0.0
 
     def __post_init__(self):
         _require(bool(self.model), "model", self.model, "a name or a path")
         _require(self.top_k >= 1, "top-k", self.top_k, "1 or more")
         _require(self.threshold is None or 0 <= self.threshold <= 1, "threshold", self.threshold, "from 0 to 1")
+        _require(0 <= self.min_margin <= 1, "min-margin", self.min_margin, "from 0 to 1")
         _require(1 <= self.num_clips <= 100, "num-clips", self.num_clips, "from 1 to 100")
         _require(self.num_crops in (1, 3), "num-crops", self.num_crops, "1 or 3")
         _require(bool(_DEVICE.fullmatch(self.device)), "device", self.device, "auto, cpu, cuda, cuda:N or mps")

@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 
 from xclip_cli.checkpoint import Checkpoint, open_checkpoint
@@ -50,6 +51,7 @@ class Tagger:
         self.model = self.checkpoint.video_model().to(self.device)
         self.label_set: LabelSet | None = None
         self._text: torch.Tensor | None = None
+        self._temperature = 1.0
         # An accelerator computes one batch while the next is cropped and sent; a CPU has nothing to wait for.
         on_cpu = self.device.type == "cpu"
         self.batch_size, self.batches_ahead = (1, 0) if on_cpu else (self.settings.batch_size, 1)
@@ -63,6 +65,7 @@ class Tagger:
         own = self.checkpoint.default_labels
         self.label_set = labels if isinstance(labels, LabelSet) else understand(from_names(labels), own)
         self._text = text_features(self.label_set, self.checkpoint).to(self.device)
+        self._temperature = self.label_set.temperature(self.checkpoint.fingerprint)
         return self
 
     def tag(self, path: str) -> VideoResult:
@@ -115,6 +118,10 @@ class Tagger:
         """
         return self._segments(clips, self._launch(clips, features))
 
+    def scores(self, clips: Sequence[Clip]) -> np.ndarray:
+        """Scores float32 (B, N) of decoded videos: first of the labels, then of the background entries."""
+        return self._launch(clips, None)[0].numpy(force=True)
+
     @property
     def resize(self) -> Resize:
         """What size the model wants frames in: decoders that give them so send less, and the answers are the same."""
@@ -145,6 +152,8 @@ class Tagger:
             similarity = self.model.similarity(features, self._text)  # (B * V, N), float32 as the logits
         scores = self.model.logits(similarity).softmax(dim=-1)
         scores, similarity = (x.unflatten(0, (len(clips), -1)).mean(dim=1) for x in (scores, similarity))
+        if self._temperature != 1:
+            scores = (scores.log() / self._temperature).softmax(dim=-1)
         return scores, similarity
 
     def _segments(self, clips: Sequence[Clip], outputs: tuple[torch.Tensor, torch.Tensor]) -> list[Segment]:
@@ -155,12 +164,18 @@ class Tagger:
         ]
 
     def _rank(self, scores: list[float], similarity: list[float]) -> tuple[Tag, ...]:
-        """The best `top_k` labels that reach their threshold; `unknown` where a background entry wins or none does."""
+        """The best `top_k` labels that reach their threshold.
+
+        `unknown` stands before them where a background entry or no one wins clearly, and alone where there are none.
+        """
         labels, settings = self.label_set.labels, self.settings
         order = sorted(range(len(scores)), key=lambda i: (-scores[i], i))
+        best, second = order[0], order[1] if len(order) > 1 else None
         tags = []
-        if order[0] >= len(labels):
-            tags.append(Tag(UNKNOWN, scores[order[0]], similarity[order[0]]))
+        if best >= len(labels):
+            tags.append(Tag(UNKNOWN, scores[best], similarity[best]))
+        elif second is not None and scores[best] - scores[second] < settings.min_margin:
+            tags.append(Tag(UNKNOWN, None, None))
         for i in order:
             if i < len(labels) and scores[i] >= _threshold(labels[i].threshold, settings.threshold):
                 tags.append(Tag(self.label_set.display(labels[i], settings.lang), scores[i], similarity[i]))

@@ -14,6 +14,7 @@ from xclip_cli.labels import LabelSet, typed
 from xclip_cli.settings import SpeedSettings
 
 DEFAULT_LABELSET = "everyday"
+BACKGROUND = "background"
 _MODEL, _LABELS, _VIEWS, _RUN, _OUT = "Model", "Labels", "Views", "Running", "Output"
 _CLIPS, _LEARNS, _TRAINING = "Clips", "What learns", "Training"
 
@@ -64,6 +65,19 @@ Labelset = Annotated[
         autocompletion=completions.labelsets,
     ),
 ]
+Background = Annotated[
+    list[str] | None,
+    Option(
+        help="What else may be seen, separated by commas: it competes and is never printed. builtin: a general set.",
+        rich_help_panel=_LABELS,
+    ),
+]
+MinMargin = Annotated[
+    float,
+    Option(
+        help="Answer `unknown` unless the best score leads the next by this much (0 to 1).", rich_help_panel=_LABELS
+    ),
+]
 Lang = Annotated[str | None, Option(help="Show labels in this language, e.g. zh.", rich_help_panel=_LABELS)]
 TopK = Annotated[int, Option("--top-k", "-k", help="How many labels a video gets.", rich_help_panel=_LABELS)]
 Threshold = Annotated[
@@ -90,6 +104,8 @@ Verbose = Annotated[
     bool,
     Option("--verbose", "-v", help="Also say what runs, what is skipped and how long it took.", rich_help_panel=_OUT),
 ]
+
+LabelFileOutput = Annotated[Path, Option("--output", "-o", help="A label file, labels.yaml, with what was fitted.")]
 
 # Of xclip benchmark alone.
 MODELS = ",".join(SpeedSettings.models)
@@ -175,6 +191,13 @@ def asked_labels(names: list[str] | None, files: list[Path] | None, builtin: lis
     asked += [labels.load(path) for path in files or ()]
     asked += [labels.builtin(name) for name in builtin or ()]
     return labels.combine(asked) if asked else None
+
+
+def with_background(label_set: LabelSet, background: list[str] | None) -> LabelSet:
+    """The set with further background, typed as labels are; `builtin` stands for the built-in set."""
+    for text in background or ():
+        label_set = label_set.against(labels.builtin(BACKGROUND) if text == "builtin" else labels.from_names(text))
+    return label_set
 
 
 def choose_labels(

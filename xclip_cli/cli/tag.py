@@ -20,6 +20,8 @@ def tag(
     lang: options.Lang = None,
     top_k: options.TopK = TagSettings.top_k,
     threshold: options.Threshold = None,
+    min_margin: options.MinMargin = TagSettings.min_margin,
+    background: options.Background = None,
     model: options.Model = TagSettings.model,
     device: options.Device = TagSettings.device,
     dtype: options.Dtype = TagSettings.dtype,
@@ -47,8 +49,9 @@ def tag(
 
     started = time.perf_counter()
     settings = TagSettings(
-        model, top_k, threshold, num_clips, num_crops, device, dtype, batch_size, workers, reader, decode_timeout, lang
-    )
+        model, top_k, threshold, num_clips, num_crops, device, dtype, batch_size, workers, reader, decode_timeout, lang,
+        min_margin,
+    )  # fmt: skip
     target = None if output in (None, "-") else Path(output)
     format_name = view.choose_format(format.value if format else None, output, target)
     named, listed = options.read_paths(paths)
@@ -58,6 +61,7 @@ def tag(
     view.count_skipped(found.skipped, quiet)
     checkpoint = open_checkpoint(model)
     label_set = options.choose_labels(labels, labels_file, labelset, checkpoint.default_labels)
+    label_set = options.with_background(label_set, background)
     job = batch.Batch(found.videos, label_set, settings, unreadable=found.unreadable, checkpoint=checkpoint)
     view.announce(job, labels or (), quiet, verbose)
     with ExitStack() as stack:
