@@ -55,7 +55,7 @@ def test_a_batch_that_does_not_fit_into_memory_costs_nothing_but_itself(toy_mode
 
     monkeypatch.setattr(speed, "tagging", small)
     said = []
-    [row] = speed.run(SpeedSettings((toy_model,), "none", rounds=1), said.append).rows
+    [row] = speed.run(SpeedSettings((toy_model,), "none", rounds=5, threads=1), said.append).rows
     assert row["batch"] == 1 and row["throughput"] == pytest.approx(1000 / row["latency_p50"]) and row["decode"] > 0
     assert any(line.endswith("2 clips at a time: out of memory") for line in said)
 
