@@ -84,7 +84,7 @@ def test_batches_that_overlap_give_what_single_videos_give(toy_model, clips, tmp
     tagger = Tagger(toy_model, workers=1).set_labels("a,b")
     paths = [*map(str, sorted(clips.iterdir())), str(tmp_path / "none.mp4")]
     alone = {result.video: result for result in tagger.tag_many(paths)}
-    tagger.batch_size, tagger._batches_ahead = 2, 1  # as on an accelerator
+    tagger.batch_size, tagger.batches_ahead = 2, 1  # as on an accelerator
     together = {result.video: result for result in tagger.tag_many(paths)}
     assert together.keys() == alone.keys() and [r.error for r in together.values()].count(None) == 3
     for video, result in together.items():

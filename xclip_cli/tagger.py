@@ -54,7 +54,7 @@ class Tagger:
         self._temperature = 1.0
         # An accelerator computes one batch while the next is cropped and sent; a CPU has nothing to wait for.
         on_cpu = self.device.type == "cpu"
-        self.batch_size, self._batches_ahead = (1, 0) if on_cpu else (self.settings.batch_size, 1)
+        self.batch_size, self.batches_ahead = (1, 0) if on_cpu else (self.settings.batch_size, 1)
 
     def set_labels(self, labels: LabelSet | Sequence[str] | str) -> "Tagger":
         """Chooses what to look for: a LabelSet, a list of names or a comma-separated string; gives the tagger itself.
@@ -100,7 +100,7 @@ class Tagger:
                 yield from (self._result(path, error=e.message) for path, e in decoded if isinstance(e, VideoError))
                 if clips:
                     computing.append(_Computing(clips, self._launch([clip for _, clip in clips], None)))
-                while len(computing) > self._batches_ahead:
+                while len(computing) > self.batches_ahead:
                     yield from self._finish(computing.popleft())
             while computing:
                 yield from self._finish(computing.popleft())

@@ -3,17 +3,8 @@
 import os
 import shutil
 import signal
-import subprocess
-import sys
 
 import pytest
-
-
-def xclip(*arguments, timeout=120):
-    command = [sys.executable, "-m", "xclip_cli", *map(str, arguments)]
-    return subprocess.run(
-        command, capture_output=True, text=True, timeout=timeout, env=os.environ | {"OMP_NUM_THREADS": "1"}
-    )
 
 
 @pytest.fixture
@@ -25,7 +16,7 @@ def data(tmp_path, make_clip):
     return tmp_path / "data"
 
 
-def test_check_reads_every_clip_and_learns_nothing(data, toy_model):
+def test_check_reads_every_clip_and_learns_nothing(xclip, data, toy_model):
     shutil.copy(data / "a dog" / "0 clip.mp4", data / "a dog" / "twin.mp4")
     (data / "a cat" / "bad.mp4").write_bytes(b"no video")
     done = xclip("finetune", data, "--check", "--model", toy_model, "--val", "0.3")
@@ -37,7 +28,9 @@ def test_check_reads_every_clip_and_learns_nothing(data, toy_model):
     assert "bad.mp4" in done.stderr and "twin.mp4" in done.stderr and "Traceback" not in done.stderr
 
 
-def test_a_run_prints_a_line_an_epoch_and_the_gain_and_its_model_tags_by_its_own_labels(data, toy_model, tmp_path):
+def test_a_run_prints_a_line_an_epoch_and_the_gain_and_its_model_tags_by_its_own_labels(
+    xclip, data, toy_model, tmp_path
+):
     done = xclip("finetune", data, "-o", tmp_path / "run", "--model", toy_model, "--epochs", 2, "--val", "0.3")
     assert done.returncode == 0, done.stderr
     lines = done.stderr.splitlines()
@@ -48,7 +41,7 @@ def test_a_run_prints_a_line_an_epoch_and_the_gain_and_its_model_tags_by_its_own
     assert {line.split(",")[4] for line in tagged.stdout.splitlines()[1:]} == {"a dog", "a cat"}
 
 
-def test_the_ablation_is_one_command(data, toy_model, tmp_path):
+def test_the_ablation_is_one_command(xclip, data, toy_model, tmp_path):
     done = xclip(
         "finetune", data, "-o", tmp_path / "ab", "--model", toy_model, "--epochs", 1, "--val", "0.3", "--ablate"
     )
@@ -91,13 +84,13 @@ def test_a_model_is_opened_once_a_run(data, toy_model, tmp_path, monkeypatch):
         (["--group-regex", "(", "-o", "x"], "--group-regex is '('"),
     ],
 )
-def test_a_wrong_request_is_one_line_and_exit_code_2(data, toy_model, arguments, said):
+def test_a_wrong_request_is_one_line_and_exit_code_2(xclip, data, toy_model, arguments, said):
     done = xclip("finetune", data, "--model", toy_model, *arguments)
     assert done.returncode == 2 and said in done.stderr and "Traceback" not in done.stderr
     assert done.stderr.splitlines()[0].startswith("error:")
 
 
-def test_an_output_that_is_there_is_not_touched(data, toy_model, tmp_path):
+def test_an_output_that_is_there_is_not_touched(xclip, data, toy_model, tmp_path):
     (tmp_path / "run").mkdir()
     (tmp_path / "run/mine.txt").write_text("mine")
     done = xclip("finetune", data, "-o", tmp_path / "run", "--model", toy_model, "--epochs", 1)
@@ -105,7 +98,7 @@ def test_an_output_that_is_there_is_not_touched(data, toy_model, tmp_path):
     assert [file.name for file in (tmp_path / "run").iterdir()] == ["mine.txt"]
 
 
-def test_check_reads_official_lists_and_folders_of_splits(shared, toy_model):
+def test_check_reads_official_lists_and_folders_of_splits(xclip, shared, toy_model):
     lists, ds = shared / "cases/lists", shared / "cases/folders/ds"
     done = xclip(
         "finetune", lists / "trainlist01.txt", "--class-list", lists / "classInd.txt", "--check", "--model", toy_model
@@ -120,7 +113,7 @@ def test_check_reads_official_lists_and_folders_of_splits(shared, toy_model):
     ]
 
 
-def test_check_of_rows_marked_test_says_that_they_are_left(data, toy_model):
+def test_check_of_rows_marked_test_says_that_they_are_left(xclip, data, toy_model):
     rows = [f"{path.relative_to(data)},{path.parent.name}" for path in sorted(data.glob("*/*.mp4"))]
     splits = ["train", "val", "test"] * 2
     (data / "all.csv").write_text(
