@@ -99,9 +99,7 @@ MaxGap = Annotated[
 ]
 Exclusive = Annotated[bool, Option("--exclusive", help="Only the best label at any moment.", rich_help_panel=_TIME)]
 Scenes = Annotated[bool, Option("--scenes", help="No window crosses a shot change.", rich_help_panel=_TIME)]
-Cut = Annotated[
-    Path | None, Option(help="Write each segment to a small video in this folder.", rich_help_panel=_TIME)
-]
+Cut = Annotated[Path | None, Option(help="Write each segment to a small video in this folder.", rich_help_panel=_TIME)]
 BatchSize = Annotated[int, Option(help="Videos per model call on an accelerator.", rich_help_panel=_RUN)]
 Workers = Annotated[int, Option(help="Decoding processes.", rich_help_panel=_RUN)]
 Reader = Annotated[
