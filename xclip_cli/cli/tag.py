@@ -27,6 +27,15 @@ def tag(
     dtype: options.Dtype = TagSettings.dtype,
     num_clips: options.NumClips = TagSettings.num_clips,
     num_crops: options.NumCrops = TagSettings.num_crops,
+    window: options.Window = None,
+    stride: options.Stride = None,
+    threshold_low: options.ThresholdLow = None,
+    smooth: options.Smooth = TagSettings.smooth,
+    min_length: options.MinLength = TagSettings.min_length_seconds,
+    max_gap: options.MaxGap = None,
+    exclusive: options.Exclusive = False,
+    scenes: options.Scenes = False,
+    cut: options.Cut = None,
     batch_size: options.BatchSize = TagSettings.batch_size,
     workers: options.Workers = TagSettings.workers,
     reader: options.Reader = TagSettings.reader,
@@ -50,8 +59,10 @@ def tag(
     started = time.perf_counter()
     settings = TagSettings(
         model, top_k, threshold, num_clips, num_crops, device, dtype, batch_size, workers, reader, decode_timeout, lang,
-        min_margin,
+        min_margin, options.seconds(window), stride, threshold_low, smooth, min_length, max_gap, exclusive, scenes,
     )  # fmt: skip
+    if cut is not None:
+        view.prepare_cuts(cut, settings)
     target = None if output in (None, "-") else Path(output)
     format_name = view.choose_format(format.value if format else None, output, target)
     named, listed = options.read_paths(paths)
@@ -74,4 +85,5 @@ def tag(
         else:
             view.print_results(format_name, batch.in_order(found.videos, shown))
     view.summarise(job, target, time.perf_counter() - started, quiet, verbose)
-    raise typer.Exit(1 if job.failed else 0)
+    uncut = view.cut_segments(job, cut, quiet) if cut is not None else 0
+    raise typer.Exit(1 if job.failed or uncut else 0)
