@@ -23,6 +23,9 @@ class Format(str, Enum):
     csv = "csv"
     json = "json"
     jsonl = "jsonl"
+    parquet = "parquet"
+    srt = "srt"
+    vtt = "vtt"
 
 
 Paths = Annotated[
@@ -79,7 +82,10 @@ Reader = Annotated[
 DecodeTimeout = Annotated[float, Option(help="Seconds after which a video is given up.", rich_help_panel=_RUN)]
 Strict = Annotated[bool, Option("--strict", help="Stop at the first video that fails.", rich_help_panel=_RUN)]
 Output = Annotated[
-    str | None, Option("--output", "-o", help="Write to this file; - is standard output.", rich_help_panel=_OUT)
+    str | None,
+    Option(
+        "--output", "-o", help="Write to this file (srt, vtt: or folder); - is standard output.", rich_help_panel=_OUT
+    ),
 ]
 OutputFormat = Annotated[
     Format | None, Option("--format", "-f", help="Default: by the file's suffix.", rich_help_panel=_OUT)

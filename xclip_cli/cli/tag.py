@@ -54,7 +54,7 @@ def tag(
     named, listed = options.read_paths(paths)
     found = batch.find_videos(named, recursive, listed, target, view.tell_skipped if verbose and not quiet else None)
     if target:
-        batch.check_output(target, found.videos, overwrite)
+        batch.check_output(target, found.videos, overwrite, format_name)
     view.count_skipped(found.skipped, quiet)
     checkpoint = open_checkpoint(model)
     label_set = options.choose_labels(labels, labels_file, labelset, checkpoint.default_labels)
@@ -68,6 +68,6 @@ def tag(
             deque(shown, maxlen=0)
             job.write(target, format_name, journal)
         else:
-            view.print_results(format_name, batch.in_order(found.videos, shown))
+            view.print_results(format_name, batch.in_order(found.videos, shown), len(found.videos))
     view.summarise(job, target, time.perf_counter() - started, quiet, verbose)
     raise typer.Exit(1 if job.failed else 0)
