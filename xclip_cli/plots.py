@@ -99,6 +99,38 @@ def draw_throughput(rows: Sequence[Mapping[str, Any]], title: str, path: Path) -
     figure.savefig(path, dpi=_DPI)
 
 
+def draw_caption(lines: Sequence[tuple[str, str]], width: int, height: int) -> tuple[int, int, np.ndarray]:
+    """Labels and their scores in a dark box in the lower left corner of a picture of so many pixels.
+
+    Gives the box's left and top and its pixels, uint8 (h, w, 4) RGBA, alpha not multiplied in. Long lines become small.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+    from matplotlib.patches import FancyBboxPatch
+
+    figure = Figure((width / _DPI, height / _DPI), dpi=_DPI, facecolor="none")
+    canvas = FigureCanvasAgg(figure)
+    labels, _, style = _drawable([label for label, _ in lines])
+    size = max(10.0, 0.035 * min(width, 1.2 * height))  # of the letters, in pixels, as all below
+    texts = [f"{label}  {score}".rstrip() for label, (_, score) in zip(labels, lines, strict=True)]
+    drawn = [figure.text(0, 0, text, color="white", fontsize=size * 72 / _DPI, transform=None, **style) for text in texts]
+    widest = max(text.get_window_extent(canvas.get_renderer()).width for text in drawn)
+    size *= min(1.0, 0.9 * width / (widest + 2 * size), 0.9 * height / (1.5 * size * len(drawn) + size))
+    margin, pitch = 0.8 * size, 1.5 * size
+    for index, text in enumerate(reversed(drawn)):
+        text.set(x=2 * margin, y=2 * margin + 0.2 * size + index * pitch, fontsize=size * 72 / _DPI)
+    across = max(text.get_window_extent(canvas.get_renderer()).width for text in drawn) + 2 * margin
+    up = pitch * len(drawn) + 1.4 * margin
+    box = FancyBboxPatch((margin, margin), across, up, boxstyle=f"round,pad=0,rounding_size={0.4 * size}", transform=None)
+    box.set(facecolor=(0.09, 0.09, 0.08, 0.72), edgecolor="none")
+    figure.add_artist(box)
+    canvas.draw()
+    pixels = np.asarray(canvas.buffer_rgba())
+    rows, columns = (np.flatnonzero(pixels[..., 3].any(axis=axis)) for axis in (1, 0))
+    left, top = int(columns[0]), int(rows[0])
+    return left, top, pixels[top : rows[-1] + 1, left : columns[-1] + 1].copy()
+
+
 def _figure(width: float, height: float, nrows: int = 1, height_ratios: Sequence[float] | None = None, **shared):
     """A figure of its own, no window and no global state."""
     from matplotlib.figure import Figure
