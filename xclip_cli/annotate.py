@@ -1,6 +1,7 @@
 """A copy of a video with its tags burnt in: captions are drawn here, pictures in a process that can be killed."""
 
 import json
+import os
 import subprocess
 import tempfile
 import threading
@@ -9,55 +10,40 @@ from pathlib import Path
 
 import numpy as np
 
-from xclip_cli.errors import OutputError, UsageError, VideoError
+from xclip_cli.errors import OutputError, VideoError
 from xclip_cli.files import one_line, replacing
 from xclip_cli.plots import draw_caption
 from xclip_cli.registry import Resize
 from xclip_cli.results import Tag, VideoResult
 from xclip_cli.settings import TagSettings
+from xclip_cli.video.source import shown
 from xclip_cli.video.types import VideoInfo
-from xclip_cli.video.worker import DecodePool, program, start_process
+from xclip_cli.video.worker import ENVIRONMENT, DecodePool, program
 
-CONTAINERS = {".mp4": "mp4", ".mov": "mov", ".m4v": "mp4", ".mkv": "matroska"}
 _MOST_LINES = 6
 _TINY = Resize(32, "squash", "bilinear", antialias=True, rounding="floor")
-
-
-def check_container(path: Path) -> str:
-    """libav's name of the container that the suffix names. Raises UsageError for another suffix."""
-    if path.suffix.lower() not in CONTAINERS:
-        raise UsageError(
-            f"--annotate {str(path)!r} must be one of {', '.join(CONTAINERS)}", "give the new video such a name"
-        )
-    return CONTAINERS[path.suffix.lower()]
 
 
 def annotate(
     result: VideoResult,
     output: Path,
     settings: TagSettings,
-    on_progress: Callable[[int, int], None] = lambda done, total: None,
-) -> list[str]:
-    """Writes the tagged video with its tags to ``output``, whole or not at all; says what was left out.
+    on_progress: Callable[[float], None] = lambda share: None,
+) -> None:
+    """Writes the tagged video with its tags to ``output``, an MP4, whole or not at all.
 
-    A moment shows the tags of the segments that hold then. H.264, or MPEG-4 where libav lacks it. The process is killed
-    where it gets nowhere for ``settings.decode_timeout_seconds``. Raises VideoError, OutputError.
+    A moment shows the tags of the segments that hold then. ``on_progress`` hears the share that is done, 0 to 1. The
+    process is killed where it gets nowhere for ``settings.decode_timeout_seconds``. Raises VideoError, OutputError.
     """
     with DecodePool(settings.reader, 1, settings.decode_timeout_seconds) as pool:
         info = pool.submit(result.video, 1, resize=_TINY).result().info
     try:
         with tempfile.TemporaryDirectory() as folder, replacing(output) as draft:
-            captions = Path(folder) / "captions.npz"
+            captions = os.path.join(folder, "captions.npz")
             np.savez(captions, **_captions(result, info))
-            request = {
-                "path": str(Path(result.video).absolute()),
-                "output": str(draft.absolute()),
-                "container": check_container(output),
-                "captions": str(captions),
-                "reader": settings.reader,
-                "threads": settings.workers,
-            }
-            return _run(request, settings.decode_timeout_seconds, on_progress)
+            paths = [os.path.abspath(path) for path in (result.video, draft)]
+            command = program("from xclip_cli.video.burn import main; main()", *paths, captions)
+            _run(command, shown(result.video), settings.decode_timeout_seconds, on_progress)
     except OSError as error:
         raise OutputError(f"cannot write {str(output)!r}: {error.strerror or error}", "choose another place") from error
 
@@ -84,27 +70,24 @@ def _captions(result: VideoResult, info: VideoInfo) -> dict[str, np.ndarray]:
     return arrays | {"spans": np.array(spans, np.float64).reshape(-1, 4)}
 
 
-def _run(request: dict, patience_seconds: float, on_progress: Callable[[int, int], None]) -> list[str]:
+def _run(command: list[str], name: str, patience_seconds: float, on_progress: Callable[[float], None]) -> None:
     """Lets the process work, and kills it where it says nothing for too long."""
-    name = Path(request["path"]).name
-    process = start_process(program("from xclip_cli.video.burn import main; main()"))
     late = threading.Event()
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=os.environ | ENVIRONMENT, start_new_session=True
+    )
     try:
-        process.stdin.write(json.dumps(request).encode() + b"\n")
-        process.stdin.close()
-        while True:
+        answer = {}
+        while "finished" not in answer:
             timer = threading.Timer(patience_seconds, lambda: (late.set(), process.kill()))
             timer.start()
             line = process.stdout.readline()
             timer.cancel()
             answer = json.loads(line) if line.endswith(b"\n") else {}
-            if "done" in answer:
-                on_progress(answer["done"], answer["total"])
-            elif "warnings" in answer:
-                return answer["warnings"]
-            else:
-                reason = f"got nowhere for {patience_seconds:g} s" if late.is_set() else "crashed the decoder"
-                raise VideoError(answer.get("error", f"{name!r} {reason}"), answer.get("hint"))
+            if "share" not in answer:
+                how = f"got nowhere for {patience_seconds:g} s" if late.is_set() else "crashed the decoder"
+                raise VideoError(answer.get("error", f"{name} {how} while it was annotated"), answer.get("hint"))
+            on_progress(answer["share"])
     finally:
         process.kill()
         process.wait()

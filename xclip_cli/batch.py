@@ -2,10 +2,13 @@
 
 import hashlib
 import os
+from base64 import b64decode, b64encode
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
+
+import numpy as np
 
 from xclip_cli import __version__, outputs
 from xclip_cli.errors import OutputError, UsageError
@@ -13,6 +16,7 @@ from xclip_cli.journal import Journal, video_key
 from xclip_cli.labels import LabelSet
 from xclip_cli.results import VideoResult
 from xclip_cli.settings import TagSettings
+from xclip_cli.timeline import Scored, WindowMemory
 from xclip_cli.video.finding import Finder, Found, identity, is_pattern
 from xclip_cli.video.source import is_video_name
 
@@ -60,9 +64,10 @@ def _no_videos(folder: str, recursive: bool) -> UsageError:
 
 def _own_files(output: Path | None) -> tuple[str, ...]:
     """The output and its journal, where an earlier run made them; a file that may be a video is nobody's output."""
-    if output is None or is_video_name(output.name) or not os.path.exists(journal := Journal(output).path):
+    if output is None or is_video_name(output.name) or not os.path.exists(Journal(output).path):
         return ()
-    return str(output), str(journal)
+    journal = Journal(output)
+    return str(output), str(journal.path), str(journal.windows_path)
 
 
 def check_output(output: Path, videos: Sequence[str], overwrite: bool, format_name: str = "csv") -> None:
@@ -77,8 +82,9 @@ def check_output(output: Path, videos: Sequence[str], overwrite: bool, format_na
         raise UsageError(f"the output {str(output)!r} is a folder: it must be a file", "add a file name, e.g. tags.csv")
     outputs.files(output, format_name, videos)
     journal = Journal(output).path
-    names = {os.path.abspath(path) for path in (output, journal)}
-    files = {identity(path) for path in (output, journal) if os.path.exists(path)}
+    made = output, journal, Journal(output).windows_path
+    names = {os.path.abspath(path) for path in made}
+    files = {identity(path) for path in made if os.path.exists(path)}
     for video in videos:
         if os.path.abspath(video) in names or (files and identity(video) in files):
             raise UsageError(
@@ -178,12 +184,14 @@ class Batch:
     def run(self, journal: Journal | None = None, fresh: bool = False) -> Iterator[VideoResult]:
         """Tags what the journal does not hold (all of it if `fresh`) and gives each result as it is finished."""
         keys = {}
+        self._memory = None
         if journal is not None:
             configuration = self._configuration()
             keys = {video: video_key(video, configuration) for video in self.videos}
             known = journal.load(fresh)
             self._results = {video: known[key] for video, key in keys.items() if key in known}
             self.resumed = len(self._results)
+            self._memory = JournalledWindows(journal, keys)
         remaining = [video for video in self.videos if video not in self._results]
         for result in self._outcomes(remaining):
             if journal is not None:
@@ -236,7 +244,37 @@ class Batch:
         """
         from xclip_cli.tagger import Tagger
 
-        yield from Tagger(**asdict(settings) | {"model": self.checkpoint}).set_labels(label_set).tag_many(videos)
+        tagger = Tagger(**asdict(settings) | {"model": self.checkpoint}).set_labels(label_set)
+        yield from tagger.tag_many(videos, memory=self._memory)
+
+
+class JournalledWindows(WindowMemory):
+    """Windows in progress, kept in the journal: their arrays as Base64 of little-endian numbers."""
+
+    _TYPES = Scored(spans="<f8", scenes="<i8", scores="<f4", similarity="<f4")
+
+    def __init__(self, journal: Journal, keys: Mapping[str, str]):
+        self._journal, self._keys = journal, keys
+
+    def known(self, path: str, num_labels: int) -> Scored:
+        none = known = Scored.none(num_labels)
+        try:
+            for noted in self._journal.windows(self._keys[path]):
+                coded = zip(Scored._fields, self._TYPES, none, strict=True)
+                arrays = (
+                    np.frombuffer(b64decode(noted[n]), kind).reshape(-1, *like.shape[1:]) for n, kind, like in coded
+                )
+                if not 0 <= noted["first"] <= len(known.spans):
+                    return none  # a line is missing
+                known = Scored.joined([known.before(noted["first"]), Scored(*arrays)])
+        except (ValueError, KeyError, TypeError):  # damaged: the video is begun again
+            return none
+        return known
+
+    def add(self, path: str, first: int, scored: Scored) -> None:
+        arrays = zip(Scored._fields, scored, self._TYPES, strict=True)
+        coded = {name: b64encode(array.astype(kind).tobytes()).decode() for name, array, kind in arrays}
+        self._journal.append_windows(self._keys[path], {"first": first, **coded})
 
 
 def in_order(videos: Sequence[str], results: Iterable[VideoResult]) -> Iterator[VideoResult]:

@@ -113,7 +113,9 @@ def draw_caption(lines: Sequence[tuple[str, str]], width: int, height: int) -> t
     labels, _, style = _drawable([label for label, _ in lines])
     size = max(10.0, 0.035 * min(width, 1.2 * height))  # of the letters, in pixels, as all below
     texts = [f"{label}  {score}".rstrip() for label, (_, score) in zip(labels, lines, strict=True)]
-    drawn = [figure.text(0, 0, text, color="white", fontsize=size * 72 / _DPI, transform=None, **style) for text in texts]
+    drawn = [
+        figure.text(0, 0, text, color="white", fontsize=size * 72 / _DPI, transform=None, **style) for text in texts
+    ]
     widest = max(text.get_window_extent(canvas.get_renderer()).width for text in drawn)
     size *= min(1.0, 0.9 * width / (widest + 2 * size), 0.9 * height / (1.5 * size * len(drawn) + size))
     margin, pitch = 0.8 * size, 1.5 * size
@@ -121,7 +123,9 @@ def draw_caption(lines: Sequence[tuple[str, str]], width: int, height: int) -> t
         text.set(x=2 * margin, y=2 * margin + 0.2 * size + index * pitch, fontsize=size * 72 / _DPI)
     across = max(text.get_window_extent(canvas.get_renderer()).width for text in drawn) + 2 * margin
     up = pitch * len(drawn) + 1.4 * margin
-    box = FancyBboxPatch((margin, margin), across, up, boxstyle=f"round,pad=0,rounding_size={0.4 * size}", transform=None)
+    box = FancyBboxPatch(
+        (margin, margin), across, up, boxstyle=f"round,pad=0,rounding_size={0.4 * size}", transform=None
+    )
     box.set(facecolor=(0.09, 0.09, 0.08, 0.72), edgecolor="none")
     figure.add_artist(box)
     canvas.draw()

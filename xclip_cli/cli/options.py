@@ -15,6 +15,7 @@ from xclip_cli.settings import SpeedSettings
 
 DEFAULT_LABELSET = "everyday"
 _MODEL, _LABELS, _VIEWS, _RUN, _OUT = "Model", "Labels", "Views", "Running", "Output"
+_TIME = "Timeline"
 _CLIPS, _LEARNS, _TRAINING = "Clips", "What learns", "Training"
 
 
@@ -74,6 +75,34 @@ Threshold = Annotated[
 ]
 NumClips = Annotated[int, Option(help="Views in time, averaged.", rich_help_panel=_VIEWS)]
 NumCrops = Annotated[int, Option(help="Views in space, 1 or 3, averaged.", rich_help_panel=_VIEWS)]
+Window = Annotated[
+    str | None,
+    Option(
+        help="Look at windows of so many seconds, or auto, and give segments.",
+        metavar="SECONDS",
+        rich_help_panel=_TIME,
+        autocompletion=completions.windows,
+    ),
+]
+Stride = Annotated[
+    float | None, Option(help="Seconds between windows.", show_default="half a window", rich_help_panel=_TIME)
+]
+ThresholdLow = Annotated[
+    float | None,
+    Option(
+        help="A segment begins at --threshold (0.5) and holds down to this score.",
+        show_default="half of it",
+        rich_help_panel=_TIME,
+    ),
+]
+Smooth = Annotated[int, Option(help="Windows that scores are averaged over, an odd number.", rich_help_panel=_TIME)]
+MinLength = Annotated[float, Option(help="Seconds; drop shorter segments.", rich_help_panel=_TIME)]
+MaxGap = Annotated[
+    float | None, Option(help="Seconds; fill pauses up to this.", show_default="the stride", rich_help_panel=_TIME)
+]
+Exclusive = Annotated[bool, Option("--exclusive", help="Only the best label at any moment.", rich_help_panel=_TIME)]
+Scenes = Annotated[bool, Option("--scenes", help="No window crosses a shot change.", rich_help_panel=_TIME)]
+Cut = Annotated[Path | None, Option(help="Write each segment to a small video in this folder.", rich_help_panel=_TIME)]
 BatchSize = Annotated[int, Option(help="Videos per model call on an accelerator.", rich_help_panel=_RUN)]
 Workers = Annotated[int, Option(help="Decoding processes.", rich_help_panel=_RUN)]
 Reader = Annotated[
@@ -160,6 +189,14 @@ Resume = Annotated[bool, Option("--resume", help="Go on with a run that was stop
 Checkpointing = Annotated[bool, Option("--checkpointing", help="Less memory, a third more time.", rich_help_panel=_RUN)]
 TrainDevice = Annotated[str, Option(help="auto, cpu, cuda, cuda:N or mps.", rich_help_panel=_RUN)]
 TrainDtype = Annotated[str, Option(help="auto, float32, bfloat16 or float16.", rich_help_panel=_RUN)]
+
+
+def seconds(text: str | None) -> float | str | None:
+    """A number of seconds; what is none is left to the settings' check."""
+    try:
+        return text and float(text)
+    except ValueError:
+        return text
 
 
 def read_paths(paths: list[str]) -> tuple[list[str], list[str]]:

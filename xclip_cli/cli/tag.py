@@ -25,6 +25,15 @@ def tag(
     dtype: options.Dtype = TagSettings.dtype,
     num_clips: options.NumClips = TagSettings.num_clips,
     num_crops: options.NumCrops = TagSettings.num_crops,
+    window: options.Window = None,
+    stride: options.Stride = None,
+    threshold_low: options.ThresholdLow = None,
+    smooth: options.Smooth = TagSettings.smooth,
+    min_length: options.MinLength = TagSettings.min_length_seconds,
+    max_gap: options.MaxGap = None,
+    exclusive: options.Exclusive = False,
+    scenes: options.Scenes = False,
+    cut: options.Cut = None,
     batch_size: options.BatchSize = TagSettings.batch_size,
     workers: options.Workers = TagSettings.workers,
     reader: options.Reader = TagSettings.reader,
@@ -47,8 +56,9 @@ def tag(
 
     started = time.perf_counter()
     settings = TagSettings(
-        model, top_k, threshold, num_clips, num_crops, device, dtype, batch_size, workers, reader, decode_timeout, lang
-    )
+        model, top_k, threshold, num_clips, num_crops, device, dtype, batch_size, workers, reader, decode_timeout, lang,
+        options.seconds(window), stride, threshold_low, smooth, min_length, max_gap, exclusive, scenes,
+    )  # fmt: skip
     target = None if output in (None, "-") else Path(output)
     format_name = view.choose_format(format.value if format else None, output, target)
     named, listed = options.read_paths(paths)

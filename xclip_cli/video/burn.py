@@ -1,23 +1,17 @@
-"""A video written anew with captions on its pictures: the body of a process that can be killed, and its program."""
+"""A video written anew with captions on its pictures; in a process that can be killed."""
 
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, closing
-from fractions import Fraction
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-import av
 import numpy as np
 
-from xclip_cli.errors import XclipError
-from xclip_cli.video.container import continuous, open_container, shown_stream
-from xclip_cli.video.reader import open_reader
+from xclip_cli.errors import VideoError, XclipError
+from xclip_cli.video.cutting import encode
+from xclip_cli.video.probe import probe
 from xclip_cli.video.source import is_picture, read_head, shown
-
-_MAX_FPS, _USUAL_FPS = 120, 25
-_ENCODERS = (("libx264", {"crf": "20", "preset": "veryfast"}), ("mpeg4", {"q": "3"}))
 
 
 class Caption(NamedTuple):
@@ -30,78 +24,22 @@ class Caption(NamedTuple):
     pixels: np.ndarray
 
 
-def burn(
-    path: str,
-    output: str,
-    container: str,
-    captions: Sequence[Caption],
-    reader: str = "auto",
-    threads: int = 1,
-    on_progress: Callable[[int, int], None] = lambda done, total: None,
-) -> list[str]:
-    """Writes the video with captions to ``output``, in libav's ``container``; says what was left out.
+def burn(path: str, output: str, captions: Sequence[Caption], on_progress: Callable[[float], None]) -> None:
+    """Writes the video with captions to ``output``, an MP4; ``on_progress`` hears the share that is done, 0 to 1.
 
-    Pictures are those that a person sees, at the video's mean frame rate; sound is copied. Raises VideoError and what
-    else hostile bytes may bring about.
+    Pictures are those that a person sees, at the video's mean frame rate. Raises VideoError and what else hostile
+    bytes may bring about.
     """
-    with ExitStack() as opened:
-        video = opened.enter_context(closing(open_reader(reader, threads).open(path)))
-        fps = Fraction(min(video.info.fps, _MAX_FPS) or _USUAL_FPS).limit_denominator(65535)
-        width, height = (max(2, side // 2 * 2) for side in (video.info.width, video.info.height))
-        target = opened.enter_context(av.open(output, "w", format=container))
-        stream = _encoder(target, fps, width, height, threads)
-        sound, warnings = _sound(path, target, opened)
-        packet = next(sound, None)
-        num_frames = max(1, round(video.info.duration_seconds * fps))
-        for number in range(num_frames):
-            seconds = float(number / fps)
-            image = video.frames_at(np.array([seconds])).images[0, :height, :width]
-            frame = av.VideoFrame.from_ndarray(_with(captions, seconds, image), "rgb24")
-            frame.pts, frame.time_base = number, 1 / fps
-            target.mux(stream.encode(frame))
-            while packet is not None and float(packet.dts * packet.time_base) <= seconds:
-                target.mux(packet)
-                packet = next(sound, None)
-            on_progress(number + 1, num_frames)
-        target.mux(stream.encode(None))
-        while packet is not None:
-            target.mux(packet)
-            packet = next(sound, None)
-    return warnings
-
-
-def _encoder(target, fps: Fraction, width: int, height: int, threads: int) -> av.VideoStream:
-    name, options = next((name, options) for name, options in _ENCODERS if name in av.codecs_available)
-    stream = target.add_stream(name, rate=fps, options=options)
-    stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
-    stream.codec_context.thread_count = threads
-    return stream
-
-
-def _sound(path: str, target, opened: ExitStack) -> tuple[Iterator[av.Packet], list[str]]:
-    """The packets of the video's sound, on its clock, for the target; none, and why, where they do not fit into it."""
     if is_picture(path, read_head(path)):
-        return iter(()), []
-    container = opened.enter_context(open_container(path))
-    sound, pictures = container.streams.best("audio"), shown_stream(container)
-    if sound is None or sound.codec_context is None:
-        return iter(()), []
-    if sound.codec_context.codec.canonical_name not in target.supported_codecs:
-        codec, kind = sound.codec_context.codec.canonical_name, target.format.name
-        return iter(()), [f"{shown(path)}: the sound ({codec}) does not fit into {kind} and was left out"]
-    copy = target.add_stream_from_template(sound)
-    first = float((pictures.start_time or 0) * pictures.time_base)
+        raise VideoError(f"{shown(path)} is a picture: there is nothing to annotate")
+    found = probe(path)
+    duration = found.info.duration_seconds
 
-    def packets() -> Iterator[av.Packet]:
-        for packet, _ in continuous(container, sound):
-            shift = round(first / packet.time_base) if packet.size else 0
-            if packet.size and packet.dts is not None and packet.dts >= shift:
-                packet.pts = None if packet.pts is None else packet.pts - shift
-                packet.dts -= shift
-                packet.stream = copy
-                yield packet
+    def paint(seconds: float, image: np.ndarray) -> np.ndarray:
+        on_progress(seconds / duration)
+        return _with(captions, seconds, image)
 
-    return packets(), []
+    encode(path, found, 0.0, duration, output, paint)
 
 
 def _with(captions: Sequence[Caption], seconds: float, image: np.ndarray) -> np.ndarray:
@@ -117,21 +55,23 @@ def _with(captions: Sequence[Caption], seconds: float, image: np.ndarray) -> np.
 
 
 def main() -> None:
-    """The program: a request as JSON on standard input; lines of JSON say how far it is, and how it ended."""
-    request = json.loads(sys.stdin.readline())
+    """The program: a video, an output and captions (.npz); lines of JSON say how far it is, and how it ended."""
+    path, output, file = sys.argv[1:]
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what a library prints must not get among the answers
 
     def say(**answer) -> None:
-        print(json.dumps(answer), file=answers, flush=True)  # noqa: T201
+        answers.write(json.dumps(answer) + "\n")
+        answers.flush()
 
     try:
-        with np.load(request.pop("captions")) as arrays:
-            spans, pixels = arrays["spans"].tolist(), [arrays[f"pixels{n}"] for n in range(len(arrays["spans"]))]
-        captions = [Caption(start, stop, int(x), int(y), p) for (start, stop, x, y), p in zip(spans, pixels, strict=True)]
-        say(warnings=burn(**request, captions=captions, on_progress=lambda done, total: say(done=done, total=total)))
+        with np.load(file) as arrays:
+            spans = arrays["spans"].tolist()
+            captions = [Caption(a, b, int(x), int(y), arrays[f"pixels{n}"]) for n, (a, b, x, y) in enumerate(spans)]
+        burn(path, output, captions, lambda share: say(share=share))
+        say(share=1.0, finished=True)
     except XclipError as error:
         say(error=error.message, hint=error.hint)
     except Exception as error:
         reason = " ".join(str(error).split())[:200]
-        say(error=f"{shown(request['path'])} cannot be written anew: {type(error).__name__}: {reason}", hint=None)
+        say(error=f"{shown(path)} cannot be written anew: {type(error).__name__}: {reason}", hint=None)
