@@ -110,22 +110,27 @@ def draw_caption(lines: Sequence[tuple[str, str]], width: int, height: int) -> t
 
     figure = Figure((width / _DPI, height / _DPI), dpi=_DPI, facecolor="none")
     canvas = FigureCanvasAgg(figure)
-    labels, _, style = _drawable([label for label, _ in lines])
+    names, _, style = _drawable([label for label, _ in lines])
+    style |= {"color": "white", "transform": None}
+    labels = [figure.text(0, 0, name, **style) for name in names]
+    scores = [figure.text(0, 0, score, ha="right", **style) for _, score in lines]
+
+    def widest(texts: Sequence, size: float) -> float:
+        for text in texts:
+            text.set_fontsize(size * 72 / _DPI)
+        return max(text.get_window_extent(canvas.get_renderer()).width for text in texts)
+
     size = max(10.0, 0.035 * min(width, 1.2 * height))  # of the letters, in pixels, as all below
-    texts = [f"{label}  {score}".rstrip() for label, (_, score) in zip(labels, lines, strict=True)]
-    drawn = [
-        figure.text(0, 0, text, color="white", fontsize=size * 72 / _DPI, transform=None, **style) for text in texts
-    ]
-    widest = max(text.get_window_extent(canvas.get_renderer()).width for text in drawn)
-    size *= min(1.0, 0.9 * width / (widest + 2 * size), 0.9 * height / (1.5 * size * len(drawn) + size))
+    needed = widest(labels, size) + widest(scores, size) + 4 * size, 1.5 * size * (len(lines) + 2)
+    size *= min(1.0, 0.95 * width / needed[0], 0.95 * height / needed[1])
     margin, pitch = 0.8 * size, 1.5 * size
-    for index, text in enumerate(reversed(drawn)):
-        text.set(x=2 * margin, y=2 * margin + 0.2 * size + index * pitch, fontsize=size * 72 / _DPI)
-    across = max(text.get_window_extent(canvas.get_renderer()).width for text in drawn) + 2 * margin
-    up = pitch * len(drawn) + 1.4 * margin
-    box = FancyBboxPatch(
-        (margin, margin), across, up, boxstyle=f"round,pad=0,rounding_size={0.4 * size}", transform=None
-    )
+    across, up = widest(labels, size) + widest(scores, size) + 3 * margin, pitch * len(lines) + 1.4 * margin
+    for index, (label, score) in enumerate(zip(reversed(labels), reversed(scores), strict=True)):
+        y = 2 * margin + 0.2 * size + index * pitch
+        label.set(x=2 * margin, y=y)
+        score.set(x=across, y=y)
+    shape = f"round,pad=0,rounding_size={0.4 * size}"
+    box = FancyBboxPatch((margin, margin), across, up, boxstyle=shape, transform=None)
     box.set(facecolor=(0.09, 0.09, 0.08, 0.72), edgecolor="none")
     figure.add_artist(box)
     canvas.draw()

@@ -42,6 +42,10 @@ def tag(
     output: options.Output = None,
     format: options.OutputFormat = None,
     overwrite: options.Overwrite = False,
+    report: options.Report = None,
+    annotate: options.Annotate = None,
+    write_sidecars: options.WriteSidecars = False,
+    dry_run: options.DryRun = False,
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
 ) -> None:
@@ -51,6 +55,7 @@ def tag(
     """
     from xclip_cli import batch  # here, so that every other command starts without it
     from xclip_cli.checkpoint import open_checkpoint
+    from xclip_cli.cli import tag_files
     from xclip_cli.cli import tag_view as view
     from xclip_cli.journal import Journal
 
@@ -65,6 +70,8 @@ def tag(
     found = batch.find_videos(named, recursive, listed, target, view.tell_skipped if verbose and not quiet else None)
     if target:
         batch.check_output(target, found.videos, overwrite, format_name)
+    beside = tag_files.Beside(report, annotate, write_sidecars, dry_run)
+    beside.check(target, found.videos, overwrite)
     view.count_skipped(found.skipped, quiet)
     checkpoint = open_checkpoint(model)
     label_set = options.choose_labels(labels, labels_file, labelset, checkpoint.default_labels)
@@ -79,5 +86,6 @@ def tag(
             job.write(target, format_name, journal)
         else:
             view.print_results(format_name, batch.in_order(found.videos, shown), len(found.videos))
+    lost = beside.write(job, quiet)
     view.summarise(job, target, time.perf_counter() - started, quiet, verbose)
-    raise typer.Exit(1 if job.failed else 0)
+    raise typer.Exit(1 if job.failed or lost else 0)
