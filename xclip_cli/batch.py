@@ -260,11 +260,9 @@ class JournalledWindows(WindowMemory):
         none = known = Scored.none(num_labels)
         try:
             for noted in self._journal.windows(self._keys[path]):
-                coded = zip(Scored._fields, self._TYPES, none, strict=True)
-                arrays = (
-                    np.frombuffer(b64decode(noted[n]), kind).reshape(-1, *like.shape[1:]) for n, kind, like in coded
-                )
-                if not 0 <= noted["first"] <= len(known.spans):
+                coded = zip(Scored._fields, self._TYPES, (values.shape[1:] for values in none), strict=True)
+                arrays = [np.frombuffer(b64decode(noted[n]), kind).reshape(-1, *shape) for n, kind, shape in coded]
+                if len({len(array) for array in arrays}) > 1 or not 0 <= noted["first"] <= len(known.spans):
                     return none  # a line is missing
                 known = Scored.joined([known.before(noted["first"]), Scored(*arrays)])
         except (ValueError, KeyError, TypeError):  # damaged: the video is begun again

@@ -64,6 +64,8 @@ def tag(
         model, top_k, threshold, num_clips, num_crops, device, dtype, batch_size, workers, reader, decode_timeout, lang,
         options.seconds(window), stride, threshold_low, smooth, min_length, max_gap, exclusive, scenes,
     )  # fmt: skip
+    if cut is not None:
+        view.prepare_cuts(cut, settings)
     target = None if output in (None, "-") else Path(output)
     format_name = view.choose_format(format.value if format else None, output, target)
     named, listed = options.read_paths(paths)
@@ -88,4 +90,5 @@ def tag(
             view.print_results(format_name, batch.in_order(found.videos, shown), len(found.videos))
     lost = beside.write(job, quiet)
     view.summarise(job, target, time.perf_counter() - started, quiet, verbose)
-    raise typer.Exit(1 if job.failed or lost else 0)
+    uncut = view.cut_segments(job, cut, quiet) if cut is not None else 0
+    raise typer.Exit(1 if job.failed or uncut or lost else 0)

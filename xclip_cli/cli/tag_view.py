@@ -14,6 +14,7 @@ from xclip_cli.errors import Interrupted, OutputError, UsageError, VideoError
 from xclip_cli.labels import typed
 from xclip_cli.outputs import FORMATS, check_format, format_of
 from xclip_cli.results import SCORE_DIGITS, Segment, VideoResult
+from xclip_cli.settings import TagSettings
 from xclip_cli.video.finding import LINK
 
 _BAR_WIDTH = 24
@@ -135,17 +136,59 @@ def print_results(format_name: str, results: Iterable[VideoResult], num_videos: 
 
 
 def _print_table(result: VideoResult) -> None:
-    for segment in result.segments:
-        name = console.shown(result.video)
-        console.out().print(f"[bold]{name}[/]  [dim]{segment.end_seconds - segment.start_seconds:.1f} s[/]")
-        console.out().print(_table(segment))
+    if not result.segments:
+        return
+    seconds = max(segment.end_seconds for segment in result.segments)
+    console.out().print(f"[bold]{console.shown(result.video)}[/]  [dim]{seconds:.1f} s[/]")
+    console.out().print(_table(result.segments))
 
 
-def _table(segment: Segment) -> Table:
+def _table(segments: Sequence[Segment]) -> Table:
+    """A row per tag; those of a timeline say from when to when."""
     table = Table.grid(padding=(0, 2))
-    for tag in segment.tags:
-        score = tag.score or 0.0
-        filled = round(score * _BAR_WIDTH)
-        bar = f"[green]{'█' * filled}[/][dim]{'░' * (_BAR_WIDTH - filled)}[/]"
-        table.add_row("", escape(tag.label), bar, "" if tag.score is None else f"{score:.{SCORE_DIGITS}f}")
+    for segment in segments:
+        for tag in segment.tags:
+            filled = round((tag.score or 0.0) * _BAR_WIDTH)
+            bar = f"[green]{'█' * filled}[/][dim]{'░' * (_BAR_WIDTH - filled)}[/]"
+            score = "" if tag.score is None else f"{tag.score:.{SCORE_DIGITS}f}"
+            when = "" if tag.peak_score is None else f"{_clock(segment.start_seconds)} - {_clock(segment.end_seconds)}"
+            table.add_row(when, escape(tag.label), bar, score)
     return table
+
+
+def _clock(seconds: float) -> str:
+    minutes, seconds = divmod(round(seconds, 1), 60)
+    return f"{minutes // 60:.0f}:{minutes % 60:02.0f}:{seconds:04.1f}"
+
+
+def prepare_cuts(folder: Path, settings: TagSettings) -> None:
+    """Makes the folder for --cut. Raises UsageError without --window, OutputError where it cannot be made."""
+    if settings.window_seconds is None:
+        raise UsageError("--cut takes the segments of a timeline", "add --window auto")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"cannot make the folder {str(folder)!r}: {error.strerror}", "choose another one") from error
+
+
+def cut_segments(job: Batch, folder: Path, quiet: bool) -> int:
+    """Writes every segment with a label to a file of its own, names on stderr what fails, and gives how many did."""
+    from xclip_cli.video import cutting  # here, since it takes PyAV
+
+    segments = [(r.video, s, s.tags[0]) for r in job.results for s in r.segments if s.tags[0].peak_score is not None]
+    taken = {Path(video).name.casefold() for video in job.videos}  # no input is replaced
+    ways: Counter[str] = Counter()
+    with progress.bar("cutting", len(segments), quiet) as update:
+        for number, (video, segment, tag) in enumerate(segments, start=1):
+            name = cutting.free_name(cutting.cut_name(video, tag.label, segment.start_seconds), taken)
+            interval = segment.start_seconds, segment.end_seconds
+            try:
+                ways[cutting.cut(video, *interval, folder / name, job.settings.decode_timeout_seconds)] += 1
+            except VideoError as error:
+                ways["failed"] += 1
+                console.err().print(f"[red]failed:[/] {console.shown(name)}: {console.shown(error.message)}")
+            update(number, failed=ways["failed"])
+    if not quiet:
+        counts = ", ".join(f"{count} {way}" for way, count in sorted(ways.items())) or "none"
+        console.print_line(f"segments cut: {counts} -> {folder}")
+    return ways["failed"]

@@ -201,6 +201,9 @@ def encode(
                 _mux(output, packet, heard, Fraction(start + found.start_seconds))
                 packet = next(waiting, None)
         output.mux(encoder.encode(None))
+        while packet is not None:  # heard while the last picture is seen
+            _mux(output, packet, heard, Fraction(start + found.start_seconds))
+            packet = next(waiting, None)
 
 
 def _sound_packets(container, sound: av.AudioStream, start: float, end: float) -> Iterator[av.Packet]:
