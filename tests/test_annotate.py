@@ -61,7 +61,7 @@ def test_captions_are_burnt_in_when_they_hold_and_sound_stays(tmp_path):
         assert len(frames) == 20 and frames[0].shape == (180, 320, 3)
         made.seek(0)
         heard = np.concatenate([frame.to_ndarray()[0] for frame in made.decode(audio=0)])
-    assert len(heard) / 44100 == pytest.approx(2.0, abs=0.1) and np.abs(heard).max() == pytest.approx(0.5, abs=0.1)
+    assert len(heard) / 44100 == pytest.approx(2.0, abs=0.05) and np.abs(heard).max() > 0.3
     captioned = [bool((frame.min(axis=2) < 70).mean() > 0.01) for frame in frames]
     assert captioned == [5 <= n < 10 or n >= 15 for n in range(20)]
     dark = np.argwhere(frames[7].max(axis=2) < 80)

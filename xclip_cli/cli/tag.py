@@ -64,8 +64,6 @@ def tag(
         model, top_k, threshold, num_clips, num_crops, device, dtype, batch_size, workers, reader, decode_timeout, lang,
         options.seconds(window), stride, threshold_low, smooth, min_length, max_gap, exclusive, scenes,
     )  # fmt: skip
-    if cut is not None:
-        view.prepare_cuts(cut, settings)
     target = None if output in (None, "-") else Path(output)
     format_name = view.choose_format(format.value if format else None, output, target)
     named, listed = options.read_paths(paths)
@@ -73,7 +71,9 @@ def tag(
     if target:
         batch.check_output(target, found.videos, overwrite, format_name)
     beside = tag_files.Beside(report, annotate, write_sidecars, dry_run)
-    beside.check(target, found.videos, overwrite)
+    beside.check(target or cut, found.videos, overwrite)
+    if cut is not None:
+        view.prepare_cuts(cut, settings)
     view.count_skipped(found.skipped, quiet)
     checkpoint = open_checkpoint(model)
     label_set = options.choose_labels(labels, labels_file, labelset, checkpoint.default_labels)

@@ -21,12 +21,15 @@ class Beside:
     write_sidecars: bool
     dry_run: bool
 
-    def check(self, output: Path | None, videos: Sequence[str], overwrite: bool) -> None:
-        """Raises UsageError for what does not go together, and where a file would be lost."""
+    def check(self, written: Path | None, videos: Sequence[str], overwrite: bool) -> None:
+        """Raises UsageError for what does not go together, and where a file would be lost.
+
+        ``written`` is what else the run would write.
+        """
         if self.dry_run and not self.write_sidecars:
             raise UsageError("--dry-run shows what --write-sidecars would do", "add --write-sidecars, or leave it out")
-        if self.dry_run and (output or self.report or self.annotate):
-            raise UsageError("--dry-run writes nothing: no -o, --report or --annotate", "leave one of them out")
+        if self.dry_run and (written or self.report or self.annotate):
+            raise UsageError("--dry-run writes nothing: no -o, --cut, --report or --annotate", "leave one of them out")
         if self.annotate and len(videos) != 1:
             raise UsageError(f"--annotate takes one video, and {len(videos)} were given", "annotate them one by one")
         inputs = {identity(video) for video in videos}
