@@ -103,10 +103,10 @@ def test_outputs_are_known_again_and_no_video_is_lost(tmp_path):
     write(output, ("k1", DONE), ("k2", DONE))
     with Journal(output) as journal:
         journal.load()
-        journal.note_output("1" * 64)
-        journal.note_output("2" * 64)
+        journal.note_outputs(["1" * 64])
+        journal.note_outputs(["2" * 64])
         journal.append("k3", DONE)
-        journal.note_output("1" * 64)
+        journal.note_outputs(["1" * 64])
     assert list(load(output)) == ["k1", "k2", "k3"]
     assert Journal(output).path.read_bytes().count(b"\n") == 3
     assert Journal(output).recorded() == ([os.path.abspath("a.mp4")], {"1" * 64, "2" * 64})
@@ -115,7 +115,7 @@ def test_outputs_are_known_again_and_no_video_is_lost(tmp_path):
 def test_an_empty_journal_notes_nothing(tmp_path):
     with Journal(tmp_path / "o.csv") as journal:
         journal.load()
-        journal.note_output("1" * 64)
+        journal.note_outputs(["1" * 64])
     assert Journal(tmp_path / "o.csv").recorded() == ([], set())
 
 

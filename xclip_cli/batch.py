@@ -11,11 +11,9 @@ from pathlib import Path
 import numpy as np
 
 from xclip_cli import __version__, outputs
-from xclip_cli.errors import UsageError
+from xclip_cli.errors import OutputError, UsageError
 from xclip_cli.journal import Journal, video_key
 from xclip_cli.labels import LabelSet
-from xclip_cli.outputs import FORMATS
-from xclip_cli.outputs.base import render
 from xclip_cli.results import VideoResult
 from xclip_cli.settings import TagSettings
 from xclip_cli.timeline import Scored, WindowMemory
@@ -72,13 +70,17 @@ def _own_files(output: Path | None) -> tuple[str, ...]:
     return str(output), str(journal.path), str(journal.windows_path)
 
 
-def check_output(output: Path, videos: Iterable[str], overwrite: bool) -> None:
+def check_output(output: Path, videos: Sequence[str], overwrite: bool, format_name: str = "csv") -> None:
     """Raises UsageError where `output` is one of the videos, or would replace what no run here made.
 
-    That is a file without a journal, one that was changed since, and rows of videos that are not among these.
+    That is a file without a journal, one that was changed since, and rows of videos that are not among these. Where the
+    output is a folder of files, each is looked at; a missing folder is made.
     """
+    if outputs.is_folder(output, format_name):
+        return _check_folder(output, videos, overwrite, format_name)
     if os.path.isdir(output):
         raise UsageError(f"the output {str(output)!r} is a folder: it must be a file", "add a file name, e.g. tags.csv")
+    outputs.files(output, format_name, videos)
     journal = Journal(output).path
     made = output, journal, Journal(output).windows_path
     names = {os.path.abspath(path) for path in made}
@@ -97,6 +99,24 @@ def check_output(output: Path, videos: Iterable[str], overwrite: bool) -> None:
         recorded, made = Journal(output).recorded()
         _check_unchanged(output, made)
         _check_kept(output, recorded, videos)
+
+
+def _check_folder(output: Path, videos: Sequence[str], overwrite: bool, format_name: str) -> None:
+    journal = Journal(output)
+    made = journal.recorded()[1] if journal.path.exists() else set()
+    inputs = {identity(video) for video in videos}
+    for file in outputs.files(output, format_name, videos).values():
+        if file.exists() and identity(file) in inputs:
+            raise UsageError(f"the output {str(file)!r} would replace an input", "choose another folder for -o")
+        if file.exists() and not overwrite and hashlib.sha256(file.read_bytes()).hexdigest() not in made:
+            raise UsageError(
+                f"{str(file)!r} exists and is not as a run here made it: it is not replaced",
+                "choose another folder for -o, or add --overwrite",
+            )
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"cannot make the folder {str(output)!r}: {error.strerror}", "choose another -o") from error
 
 
 def _check_unchanged(output: Path, made: set[str]) -> None:
@@ -181,12 +201,19 @@ class Batch:
             yield result
 
     def write(self, output: Path, format_name: str, journal: Journal) -> None:
-        """Writes the results so far; the journal will know the file again. Raises OutputError."""
-        digest = hashlib.sha256()
-        for piece in render(FORMATS[format_name](), self.results):
-            digest.update(piece.encode())
-        journal.note_output(digest.hexdigest())
-        outputs.write(output, format_name, self.results)
+        """Writes the results so far; the journal will know the files again. Raises OutputError.
+
+        In a folder of files, a failed video has none.
+        """
+        places = outputs.files(output, format_name, self.videos)
+        spread = outputs.is_folder(output, format_name)
+        documents: dict[Path, list[VideoResult]] = {} if spread else {output: []}
+        for result in self.results:
+            if result.error is None or not spread:
+                documents.setdefault(places[result.video], []).append(result)
+        journal.note_outputs(outputs.sha256(format_name, results) for results in documents.values())
+        for file, results in documents.items():
+            outputs.write(file, format_name, results)
 
     def _outcomes(self, videos: Sequence[str]) -> Iterator[VideoResult]:
         """The unreadable first, then what the engine gives."""

@@ -10,6 +10,7 @@ Of a long video in progress the windows that are done are kept beside it, in a s
 import contextlib
 import json
 import os
+from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
 from typing import BinaryIO
@@ -49,11 +50,14 @@ def _whole_lines(file: BinaryIO, fresh: bool) -> bytes:
 
 
 class Journal:
-    """The journal beside an output file. Raises OutputError where it cannot be read, locked or written."""
+    """The journal beside an output file, or in an output folder.
+
+    Raises OutputError where it cannot be read, locked or written.
+    """
 
     def __init__(self, output: Path):
-        self.path = output.with_name(output.name + ".journal")
-        self.windows_path = output.with_name(output.name + ".journal.windows")
+        self.path = output / "tags.journal" if output.is_dir() else output.with_name(output.name + ".journal")
+        self.windows_path = self.path.with_name(self.path.name + ".windows")
         self._file = self._windows_file = None
         self._last_line = b""
         self._windows: dict[str, list[dict]] = {}
@@ -135,15 +139,16 @@ class Journal:
                 outputs.update(entry.get("outputs", ()))
         return list(places), outputs
 
-    def note_output(self, sha256: str) -> None:
-        """Remembers in the last line what is about to be written, so that a change by hand is seen later."""
+    def note_outputs(self, hashes: Iterable[str]) -> None:
+        """Remembers in the last line what is about to be written (SHA-256), so that a change by hand is seen later."""
         try:
             known = json.loads(self._last_line).get("outputs", ())
         except (ValueError, AttributeError):
             return
+        new = ", ".join(json.dumps(sha256) for sha256 in dict.fromkeys(hashes) if sha256 not in known)
         end = b"]}\n" if known else b"}\n"
-        if sha256 not in known and self._last_line.endswith(end):
-            more = (f', "{sha256}"' if known else f', "outputs": ["{sha256}"').encode() + b"]}\n"
+        if new and self._last_line.endswith(end):
+            more = (f", {new}" if known else f', "outputs": [{new}').encode() + b"]}\n"
             try:
                 with open(self.path, "r+b", buffering=0) as file:  # the other one can only append
                     file.seek(-len(end), os.SEEK_END)

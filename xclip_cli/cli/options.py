@@ -25,6 +25,9 @@ class Format(str, Enum):
     csv = "csv"
     json = "json"
     jsonl = "jsonl"
+    parquet = "parquet"
+    srt = "srt"
+    vtt = "vtt"
 
 
 Paths = Annotated[
@@ -122,12 +125,23 @@ Reader = Annotated[
 DecodeTimeout = Annotated[float, Option(help="Seconds after which a video is given up.", rich_help_panel=_RUN)]
 Strict = Annotated[bool, Option("--strict", help="Stop at the first video that fails.", rich_help_panel=_RUN)]
 Output = Annotated[
-    str | None, Option("--output", "-o", help="Write to this file; - is standard output.", rich_help_panel=_OUT)
+    str | None,
+    Option(
+        "--output", "-o", help="Write to this file (srt, vtt: or folder); - is standard output.", rich_help_panel=_OUT
+    ),
 ]
 OutputFormat = Annotated[
     Format | None, Option("--format", "-f", help="Default: by the file's suffix.", rich_help_panel=_OUT)
 ]
 Overwrite = Annotated[bool, Option("--overwrite", help="Start over and replace the output.", rich_help_panel=_OUT)]
+Report = Annotated[
+    Path | None, Option(help="Write a page of pictures, tags and timelines: report.html.", rich_help_panel=_OUT)
+]
+Annotate = Annotated[Path | None, Option(help="Write the video with its tags burnt in: an .mp4.", rich_help_panel=_OUT)]
+WriteSidecars = Annotated[
+    bool, Option("--write-sidecars", help="Add tags to clip.mp4.xmp beside each video.", rich_help_panel=_OUT)
+]
+DryRun = Annotated[bool, Option("--dry-run", help="Say what --write-sidecars would do.", rich_help_panel=_OUT)]
 Quiet = Annotated[bool, Option("--quiet", "-q", help="Errors only.", rich_help_panel=_OUT)]
 Verbose = Annotated[
     bool,

@@ -44,6 +44,10 @@ def tag(
     output: options.Output = None,
     format: options.OutputFormat = None,
     overwrite: options.Overwrite = False,
+    report: options.Report = None,
+    annotate: options.Annotate = None,
+    write_sidecars: options.WriteSidecars = False,
+    dry_run: options.DryRun = False,
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
 ) -> None:
@@ -53,6 +57,7 @@ def tag(
     """
     from xclip_cli import batch  # here, so that every other command starts without it
     from xclip_cli.checkpoint import open_checkpoint
+    from xclip_cli.cli import tag_files
     from xclip_cli.cli import tag_view as view
     from xclip_cli.journal import Journal
 
@@ -61,14 +66,16 @@ def tag(
         model, top_k, threshold, num_clips, num_crops, device, dtype, batch_size, workers, reader, decode_timeout, lang,
         min_margin, options.seconds(window), stride, threshold_low, smooth, min_length, max_gap, exclusive, scenes,
     )  # fmt: skip
-    if cut is not None:
-        view.prepare_cuts(cut, settings)
     target = None if output in (None, "-") else Path(output)
     format_name = view.choose_format(format.value if format else None, output, target)
     named, listed = options.read_paths(paths)
     found = batch.find_videos(named, recursive, listed, target, view.tell_skipped if verbose and not quiet else None)
     if target:
-        batch.check_output(target, found.videos, overwrite)
+        batch.check_output(target, found.videos, overwrite, format_name)
+    beside = tag_files.Beside(report, annotate, write_sidecars, dry_run)
+    beside.check(target or cut, found.videos, overwrite)
+    if cut is not None:
+        view.prepare_cuts(cut, settings)
     view.count_skipped(found.skipped, quiet)
     checkpoint = open_checkpoint(model)
     label_set = options.choose_labels(labels, labels_file, labelset, checkpoint.default_labels)
@@ -83,7 +90,8 @@ def tag(
             deque(shown, maxlen=0)
             job.write(target, format_name, journal)
         else:
-            view.print_results(format_name, batch.in_order(found.videos, shown))
+            view.print_results(format_name, batch.in_order(found.videos, shown), len(found.videos))
+    lost = beside.write(job, quiet)
     view.summarise(job, target, time.perf_counter() - started, quiet, verbose)
     uncut = view.cut_segments(job, cut, quiet) if cut is not None else 0
-    raise typer.Exit(1 if job.failed or uncut else 0)
+    raise typer.Exit(1 if job.failed or uncut or lost else 0)

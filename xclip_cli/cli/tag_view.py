@@ -12,8 +12,7 @@ from xclip_cli.batch import Batch
 from xclip_cli.cli import console, progress
 from xclip_cli.errors import Interrupted, OutputError, UsageError, VideoError
 from xclip_cli.labels import typed
-from xclip_cli.outputs import FORMATS, format_of
-from xclip_cli.outputs.base import render
+from xclip_cli.outputs import FORMATS, check_format, format_of
 from xclip_cli.results import SCORE_DIGITS, Segment, VideoResult
 from xclip_cli.settings import TagSettings
 from xclip_cli.video.finding import LINK
@@ -26,13 +25,17 @@ _GO_ON = "with -o FILE nothing finished is lost: run the same command again to g
 def choose_format(asked: str | None, output: str | None, target: Path | None) -> str:
     """What was asked for, else what the file is called; without one a table for a person who looks, CSV for a pipe.
 
-    An explicit `-o -` is a pipe. Raises UsageError for a table in a file and for a suffix of no format.
+    An explicit `-o -` is a pipe. Raises UsageError for a table in a file and for a suffix of no format,
+    MissingExtraError for a format that takes a package which is not installed.
     """
     if target and asked == "table":
         raise UsageError("a table is for the terminal, not for a file", "use --format csv, json or jsonl")
-    if asked or target:
-        return asked or format_of(target)
-    return "table" if output is None and console.stdout_is_terminal() else "csv"
+    if asked is None and target is None:
+        return "table" if output is None and console.stdout_is_terminal() else "csv"
+    name = asked or format_of(target)
+    if name != "table":
+        check_format(name)
+    return name
 
 
 def announce(job: Batch, typed_labels: Sequence[str], quiet: bool, verbose: bool) -> None:
@@ -109,17 +112,21 @@ def summarise(job: Batch, target: Path | None, seconds: float, quiet: bool, verb
         console.err().print(f"{counts}, {seconds:.1f} s{where}")
 
 
-def print_results(format_name: str, results: Iterable[VideoResult]) -> None:
-    """Writes results to stdout as they come."""
+def print_results(format_name: str, results: Iterable[VideoResult], num_videos: int) -> None:
+    """Writes results to stdout as they come. Raises UsageError for what a terminal or one document cannot hold."""
     if format_name == "table":
         for result in results:
             _print_table(result)
         return
-    sys.stdout.reconfigure(encoding="utf-8", newline="")
-    for piece in render(FORMATS[format_name](), results):
+    if FORMATS[format_name].one_video and num_videos > 1:
+        hint = f"name a folder for a file of each: -o subtitles --format {format_name}"
+        raise UsageError(f"{format_name} has the subtitles of one video, and {num_videos} were given", hint)
+    if format_name == "parquet" and console.stdout_is_terminal():
+        raise UsageError("parquet is not for a terminal", "name a file: -o tags.parquet")
+    for piece in FORMATS[format_name]().pieces(results):
         try:
-            sys.stdout.write(piece)
-            sys.stdout.flush()
+            sys.stdout.buffer.write(piece)
+            sys.stdout.buffer.flush()
         except BrokenPipeError:
             raise
         except OSError as error:

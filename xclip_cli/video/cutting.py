@@ -10,7 +10,7 @@ import os
 import subprocess
 import sys
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
 from fractions import Fraction
 from pathlib import Path
@@ -111,7 +111,7 @@ def _write(path: str, start: float, end: float, draft: str) -> str:
         with suppress(av.FFmpegError, ValueError):
             if _copy(path, found, start, end, draft):
                 return "copied"
-    _encode(path, found, start, end, draft)
+    encode(path, found, start, end, draft)
     return "encoded"
 
 
@@ -164,7 +164,15 @@ def _mux(output: av.container.OutputContainer, packet: av.Packet, stream: av.str
     output.mux(packet)
 
 
-def _encode(path: str, found: Probe, start: float, end: float, draft: str) -> None:
+def encode(
+    path: str,
+    found: Probe,
+    start: float,
+    end: float,
+    draft: str,
+    paint: Callable[[float, np.ndarray], np.ndarray] = lambda seconds, picture: picture,
+) -> None:
+    """Encodes [start, end) of a video anew as an MP4; ``paint(seconds, picture)`` gives the picture to show instead."""
     fps = Fraction(found.info.fps).limit_denominator(1001)
     width, height = (max(2, side - side % 2) for side in (found.info.width, found.info.height))
     with (
@@ -185,14 +193,17 @@ def _encode(path: str, found: Probe, start: float, end: float, draft: str) -> No
             time = start + float(number / fps)
             if number and video.end_seconds is not None and time >= video.end_seconds:
                 break
-            picture = video.display(video.frame_at(time)[0])
-            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture[:height, :width]), "rgb24")
+            picture = paint(time, video.display(video.frame_at(time)[0])[:height, :width])
+            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), "rgb24")
             frame.pts, frame.time_base = number, 1 / fps
             output.mux(encoder.encode(frame))
             while packet is not None and packet.pts * packet.time_base - found.start_seconds <= time:
                 _mux(output, packet, heard, Fraction(start + found.start_seconds))
                 packet = next(waiting, None)
         output.mux(encoder.encode(None))
+        while packet is not None:  # heard while the last picture is seen
+            _mux(output, packet, heard, Fraction(start + found.start_seconds))
+            packet = next(waiting, None)
 
 
 def _sound_packets(container, sound: av.AudioStream, start: float, end: float) -> Iterator[av.Packet]:
