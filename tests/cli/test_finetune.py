@@ -85,7 +85,7 @@ def test_a_model_is_opened_once_a_run(data, toy_model, tmp_path, monkeypatch):
         (["--shots", "few", "-o", "x"], "--shots is 'few'"),
         (["--regime", "best", "-o", "x"], "--regime is 'best'"),
         (["--keep", "2", "-o", "x"], "--keep is '2'"),
-        (["--regime", "probe", "--epochs", "2", "-o", "x"], "--epochs is for regimes that train the network"),
+        (["--regime", "linear", "--epochs", "2", "-o", "x"], "--epochs is for regimes that train the network"),
         (["--val", "1.5", "-o", "x"], "--val is '1.5'"),
         (["--val", "nowhere", "-o", "x"], "there is no folder or file 'nowhere'"),
         (["--group-regex", "(", "-o", "x"], "--group-regex is '('"),

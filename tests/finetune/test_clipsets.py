@@ -35,7 +35,7 @@ def test_clips_of_one_source_stay_on_one_side():
 
 def test_a_class_of_few_sources_has_one_to_validate_on_and_one_of_a_single_source_is_divided():
     all_samples = samples({"a": 9, "b": 8})
-    train, val = split_samples(all_samples, 0.2, seed=0, sources=[0] * 6 + [1] * 3 + [2] * 8)
+    _, val = split_samples(all_samples, 0.2, seed=0, sources=[0] * 6 + [1] * 3 + [2] * 8)
     assert [s for s in val if s.label == "a"] == all_samples[6:9]  # of two sources the smaller
     assert sum(s.label == "b" for s in val) == 2
 

@@ -146,7 +146,7 @@ def test_one_clip_decides_nothing():
 
 
 def test_noise_is_seldom_taken_for_a_gain():
-    """Candidates that differ from the original by noise alone: taken in a few of a hundred runs, not in half of them."""
+    """Candidates that differ from the original by noise alone are taken in few of a hundred runs, not in half."""
     generator, taken = torch.Generator().manual_seed(0), 0
     for _ in range(100):
         targets = torch.randint(3, (30,), generator=generator)
@@ -163,10 +163,10 @@ def test_top_k_counts_rows_whose_class_is_among_the_best():
 
 
 def test_the_probe_is_the_default_until_an_option_asks_for_training():
-    assert choose_regime(FinetuneSettings()).name == "probe"
+    assert choose_regime(FinetuneSettings()).name == "linear"
     assert choose_regime(FinetuneSettings(epochs=2)).name == choose_regime(FinetuneSettings(), True).name == "few-shot"
     assert choose_regime(FinetuneSettings(regime="full", lora=2)).name == "full"
     with pytest.raises(UsageError, match="--learn-context is for regimes that train"):
-        choose_regime(FinetuneSettings(regime="probe", learn_context=2))
+        choose_regime(FinetuneSettings(regime="linear", learn_context=2))
     with pytest.raises(UsageError, match="--regime is 'best'"):
         choose_regime(FinetuneSettings(regime="best"))

@@ -35,7 +35,7 @@ def steps_of(bars, toy_model):
     """The events of a run, as they happen; by default four steps in each of two epochs, all that was learned kept."""
 
     def start(output, resume=False, stopped=lambda: False, data=bars, **options):
-        training = {} if options.get("regime") == "probe" else {"epochs": 2, "batch_size": 2, "lr": 1e-3, "keep": "0"}
+        training = {} if options.get("regime") == "linear" else {"epochs": 2, "batch_size": 2, "lr": 1e-3, "keep": "0"}
         options = {"model": toy_model, "val": "0.2", "workers": 1} | training | options
         settings = FinetuneSettings(**options)
         checkpoint = open_checkpoint(settings.model)
@@ -78,7 +78,7 @@ def test_a_run_writes_a_model_that_tags_and_a_report(tune, bars, tmp_path):
 @pytest.mark.parametrize(
     "options",
     [
-        {"regime": "probe", "keep": "0.25"},
+        {"regime": "linear", "keep": "0.25"},
         {"learn_context": 3},
         {"learn_context": 3, "keep": "0.5"},
         {"regime": "prompts-only"},
@@ -114,7 +114,7 @@ def rooms(tmp_path, make_bar):
 
 
 def test_the_probe_learns_from_all_clips_and_each_is_validated_by_what_did_not_learn_from_it(tune, rooms, tmp_path):
-    ready, report = tune(tmp_path / "out", regime="probe", data=rooms)
+    ready, report = tune(tmp_path / "out", regime="linear", data=rooms)
     assert len(ready.splits.train) == 20 and not ready.splits.val and set(ready.splits.folds) == {0, 1, 2, 3, 4}
     assert report.accuracies()["tuned labels, top-1"][1] == 1.0 > report.accuracies()["tuned labels, top-1"][0]
     assert report.kept == 0 and "Tuned: 50.0 % became 100.0 %" in report.verdict
@@ -124,7 +124,7 @@ def test_the_probe_learns_from_all_clips_and_each_is_validated_by_what_did_not_l
 
 
 def test_the_probe_changes_nothing_of_the_network_and_no_other_label(tune, rooms, toy_model, tmp_path):
-    tune(tmp_path / "out", regime="probe", data=rooms, keep="0")
+    tune(tmp_path / "out", regime="linear", data=rooms, keep="0")
     tuned, original = open_checkpoint(str(tmp_path / "out")), open_checkpoint(toy_model)
     assert same(tuned.full_model().state_dict(), original.full_model().state_dict())
     texts = ["a dog", "a dark room", "running"]
@@ -132,7 +132,7 @@ def test_the_probe_changes_nothing_of_the_network_and_no_other_label(tune, rooms
     assert [torch.equal(*rows) for rows in zip(after, before, strict=True)] == [True, False, True]
 
 
-@pytest.mark.parametrize("options", [{"regime": "probe"}, {"keep": "auto", "lr": 1e-9}])
+@pytest.mark.parametrize("options", [{"regime": "linear"}, {"keep": "auto", "lr": 1e-9}])
 def test_where_tuning_does_not_help_the_original_is_kept_and_that_is_said(tune, bars, toy_model, tmp_path, options):
     """The labels tell nothing: each class has the same clips."""
     for name in ("one", "other"):
@@ -151,7 +151,7 @@ def test_what_tuning_costs_other_labels_is_said(tune, rooms, toy_model, tmp_path
     (tmp_path / "others.csv").write_text(
         "video,label\nrooms/a dark room/1.mp4,a cave\nrooms/a bright room/1.mp4,a dark room\n"
     )
-    *_, report = tune(tmp_path / "out", regime="probe", data=rooms, keep="0", others=str(tmp_path / "others.csv"))
+    *_, report = tune(tmp_path / "out", regime="linear", data=rooms, keep="0", others=str(tmp_path / "others.csv"))
     before, after = report.accuracies()["other labels, top-1"]
     names = ["a cave", "a dark room"]
     for model, wanted in ((toy_model, before), (str(tmp_path / "out"), after)):

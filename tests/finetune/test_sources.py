@@ -1,9 +1,9 @@
-"""Clips of one source are found, by what they are, what they show and what they are called; others are left in peace."""
+"""Clips of one source are found by what they are, show and are called; others are left in peace."""
 
 import numpy as np
 import pytest
 
-from xclip_cli.finetune.sources import Findings, leaks, links, number_sources, thumbnails
+from xclip_cli.finetune.sources import Findings, leaks, number_sources, thumbnails
 from xclip_cli.samples import Sample, read_samples
 from xclip_cli.video.reader import open_reader, read_clip
 
