@@ -84,6 +84,7 @@ def run(
     with opened(data, settings, checkpoint, on_progress) as job:
         before = _scores(job)
         if job.regime.head == "probe":
+            _make_folder(output)
             yield Ready(job.splits, job.findings, len(job.names) * job.model.config.embed_dim, _memory(job))
             tuned = _probed(job)
         else:
@@ -122,7 +123,7 @@ def _trained(job: Job, output: Path, stopped: Stopped, resume: bool) -> Iterator
 
     if job.settings.keep == "auto":
         candidates = [evaluate(job, by_name(job, job.names, at(share)), job.splits.val) for share in SHARES]
-        kept = SHARES[choose(candidates, class_indices(job.splits.val, job.names))]
+        kept = job.ranks.share(SHARES[choose(candidates, class_indices(job.splits.val, job.names))])
     else:
         kept = float(job.settings.keep)
     return Tuned(at(kept), kept, history=state.history, facts={"epochs": len(state.history)})
@@ -144,10 +145,10 @@ def _probed(job: Job) -> Tuned:
     solutions = list(probe.solutions(videos))
     candidates = probe.candidates(validated, splits.folds, parts or {0: solutions})
     if settings.keep == "auto":
-        kept, chosen = 0.0, choose(candidates, validated.targets) - 1
+        kept, chosen = 0.0, job.ranks.share(choose(candidates, validated.targets)) - 1
     else:
         losses = [F.cross_entropy(logits, validated.targets) for logits in candidates[1:]]
-        kept, chosen = float(settings.keep), int(torch.stack(losses).argmin())
+        kept, chosen = float(settings.keep), job.ranks.share(int(torch.stack(losses).argmin()))
     if chosen < 0 or kept == 1:
         return Tuned(None, 1.0, validated.logits if parts else None)
 
@@ -170,7 +171,7 @@ def _videos(job: Job, untouched: Learner, samples: Sequence[Sample]) -> Videos:
     def seen(inputs: list[Tensor]) -> Tensor:
         return torch.cat([job.front.finish(inputs).video.float(), untouched(inputs).float()], dim=1)
 
-    both = evaluate(job, seen, samples)
+    both = evaluate(job, seen, samples).clone()  # outside inference mode, so that the solving may use it
     features, logits = both.split([job.model.config.embed_dim, len(job.names)], dim=1)
     return Videos(features, logits, class_indices(samples, job.names))
 
@@ -248,12 +249,17 @@ def _scores(job: Job, tuned: Tuned | None = None) -> Scores:
     return Scores(logits, top(others, class_indices(splits.others, names)))
 
 
+def _make_folder(path: Path) -> None:
+    """Raises OutputError."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"cannot make the folder {str(path)!r}: {error.strerror}") from error
+
+
 def _state(job: Job, path: Path) -> State:
     """A new one, to be kept in this file, whose folder is made."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"cannot make the folder {str(path.parent)!r}: {error.strerror}") from error
+    _make_folder(path.parent)
     purpose = f"{_data_sha256(job)} {job.checkpoint.fingerprint} {job.settings.fingerprint}"
     return State(path, purpose, job.ranks.count, keeps_best=job.settings.patience is not None)
 
@@ -270,7 +276,7 @@ def _data_sha256(job: Job) -> str:
 
 def _save(job: Job, tuned: Tuned, output: Path) -> None:
     """A file that tags by itself: classes that are not by name have their features in it."""
-    made_by = f"xclip finetune {__version__}, {job.regime.about}, from {job.checkpoint.name}"
+    made_by = f"xclip finetune {__version__}, {job.regime.name}, from {job.checkpoint.name}"
     save(
         job.model.cpu(),
         output / MODEL,
