@@ -128,10 +128,10 @@ FIRST = torch.zeros(8, dtype=torch.int64)
     [
         ([logits(*[0.1] * 8), logits(*[2.0] * 8)], 1),
         ([logits(*[0.1] * 8), logits(*[2.0] * 7, -2.0)], 0),  # likelier, but one clip is lost
-        ([logits(*[0.1] * 8), logits(*[0.3] * 4, 0.05, *[0.09] * 3)], 0),  # less than chance allows
+        ([logits(*[0.1] * 8), logits(*[0.3, 0.01] * 4)], 0),  # less than chance allows
         ([logits(*[2.0] * 8), logits(*[1.0] * 8)], 0),  # worse
         # what chance cannot tell from the best: the nearest to the original
-        ([logits(*[0.1] * 8), logits(*[2.0, 3.0] * 4), logits(*[2.1, 2.95] * 4)], 1),
+        ([logits(*[0.1] * 8), logits(*[2.0, 3.0] * 4), logits(*[2.1, 2.8] * 4)], 1),
         ([logits(*[0.1] * 8), logits(*[1.0] * 8), logits(*[2.0] * 8)], 2),
         # but for a clip that the best has right
         ([logits(-0.1, *[0.1] * 7), logits(-0.01, *[3.0] * 7), logits(0.01, *[3.0] * 7)], 2),
