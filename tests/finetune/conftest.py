@@ -32,3 +32,22 @@ def bars(tmp_path_factory):
         for position in range(5):
             write_bar(folder / name / f"{position} {name}.mp4", towards, position)
     return folder
+
+
+@pytest.fixture
+def rooms(tmp_path):
+    """Two classes that are easily told apart, dark and bright, eight clips each, no two alike."""
+    import cv2
+    import numpy as np
+
+    for dark, name in ((0, "a dark room"), (160, "a bright room")):
+        (tmp_path / "rooms" / name).mkdir(parents=True)
+        for i in range(8):
+            blocks = np.random.default_rng(dark + i).integers(dark, dark + 90, (12, 12), np.uint8)
+            grey = cv2.resize(blocks, (48, 48), interpolation=cv2.INTER_NEAREST)
+            path = tmp_path / "rooms" / name / f"{i}.mp4"
+            writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"mp4v"), 12, (48, 48))
+            for _ in range(8):
+                writer.write(cv2.cvtColor(grey, cv2.COLOR_GRAY2BGR))
+            writer.release()
+    return tmp_path / "rooms"
