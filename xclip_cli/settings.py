@@ -121,11 +121,12 @@ class FinetuneSettings:
     ``val`` is a share (0..1) of each class or the path of other clips; ``others`` clips with labels that are not tuned
     on. ``shots`` clips of each class are learned from; None: all. ``epochs``, ``batch_size`` (per process, cut into
     ``accumulate`` parts) and ``lr`` are the regime's where None. ``dtype`` "auto" is bfloat16 on CUDA, else float32.
-    ``keep`` is the share of the original weights in the result, or "auto"; ``lora`` a rank, 0 for none.
+    ``keep`` is the share of the original in the result, or "auto": chosen on validation clips; ``lora`` a rank, 0 for
+    none. ``regime`` "auto" is linear, or few-shot where an option asks for training.
     """
 
     model: str = "mini"
-    regime: str = "few-shot"
+    regime: str = "auto"
     val: str = "0.2"
     others: str | None = None
     class_list: str | None = None
@@ -137,7 +138,7 @@ class FinetuneSettings:
     lr: float | None = None
     patience: int | None = None
     seed: int = 0
-    keep: str = "0"
+    keep: str = "auto"
     lora: int = 0
     learn_context: int = 0
     checkpointing: bool = False
@@ -162,12 +163,6 @@ class FinetuneSettings:
         require(share is None or 0 < share < 1, "val", self.val, "a share between 0 and 1, a folder or a CSV")
         require(0 <= self.lora <= 1024, "lora", self.lora, "a rank from 0 to 1024")
         require(0 <= self.learn_context <= 64, "learn-context", self.learn_context, "from 0 to 64 words")
-        require(
-            not (self.keeps and (self.learn_context or self.regime == "linear")),
-            "keep",
-            self.keep,
-            "0 with --learn-context and linear, which have no original weights",
-        )
         require(bool(_DEVICE.fullmatch(self.device)), "device", self.device, "auto, cpu, cuda, cuda:N or mps")
         require(self.dtype in ("auto", *DTYPES), "dtype", self.dtype, "auto or " + " or ".join(DTYPES))
         require(1 <= self.workers <= 64, "workers", self.workers, "from 1 to 64")
@@ -178,9 +173,11 @@ class FinetuneSettings:
             require(False, "group-regex", self.group_regex, f"a regular expression ({error})")
 
     @property
-    def keeps(self) -> bool:
-        """Whether any of the original weights may be in the result."""
-        return _number(self.keep) != 0
+    def training_option(self) -> str | None:
+        """The first option that only training by steps knows and that was asked for."""
+        names = "epochs", "batch_size", "accumulate", "lr", "patience", "lora", "learn_context", "checkpointing"
+        asked = (name for name in names if getattr(self, name) != getattr(FinetuneSettings, name))
+        return next((f"--{name.replace('_', '-')}" for name in asked), None)
 
     @property
     def val_share(self) -> float | None:

@@ -50,7 +50,7 @@ def test_finetune_warns_once_and_its_model_keeps_the_authors_pixels(xclip, conve
     from xclip_cli.checkpoint import open_checkpoint
 
     out = tmp_path / "run"
-    done = xclip("finetune", data, "-o", out, "--model", converted, "--epochs", 1, "--val", "0.5", "--regime", "linear")
+    done = xclip("finetune", data, "-o", out, "--model", converted, "--val", "0.5", "--regime", "linear")
     assert done.returncode == 0 and done.stderr.count(HEADS) == 1, done.stderr
     tuned, base = open_checkpoint(str(out)), open_checkpoint(str(converted))
     assert tuned.preprocessing == base.preprocessing and not tuned.preprocessing.antialias and tuned.warnings == ()

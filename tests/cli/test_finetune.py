@@ -71,6 +71,30 @@ def test_a_model_is_opened_once_a_run(data, toy_model, tmp_path, monkeypatch):
     assert opened.count(toy_model) == 3  # what it is, and its weights
 
 
+def test_clips_to_validate_on_that_share_a_source_are_named(data, toy_model, tmp_path, monkeypatch, capsys):
+    from xclip_cli.cli import finetune_view
+    from xclip_cli.settings import FinetuneSettings
+
+    monkeypatch.setattr(signal, "signal", lambda *_: None)  # Ctrl-C is pytest's
+    settings = FinetuneSettings(toy_model, val=str(data), workers=1)
+    finetune_view.show_check(str(data), settings)
+    leaks = [line for line in capsys.readouterr().err.splitlines() if "leak: " in line]
+    assert len(leaks) == 6 and all(line.endswith("is validated on: the same file") for line in leaks)
+    finetune_view.show_run(str(data), tmp_path / "run", settings, False, "xclip finetune")
+    [leak] = [line for line in capsys.readouterr().err.splitlines() if "leak: " in line]
+    assert leak.endswith("the same file (and 5 more; --check lists them all)")
+
+
+def test_by_default_clips_are_validated_in_turn_and_what_came_of_it_is_said(data, toy_model, tmp_path):
+    done = xclip("finetune", data, "-o", tmp_path / "run", "--model", toy_model)
+    assert done.returncode == 0, done.stderr
+    first, *_, last = done.stderr.splitlines()
+    assert "6 clips of 2 classes to learn from, validated in turn in" in first
+    assert last.startswith("The original weights are kept") and "leak" not in done.stderr
+    tagged = xclip("tag", next((data / "a cat").iterdir()), "--model", tmp_path / "run")
+    assert {line.split(",")[4] for line in tagged.stdout.splitlines()[1:]} == {"a dog", "a cat"}
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -78,7 +102,7 @@ def test_a_model_is_opened_once_a_run(data, toy_model, tmp_path, monkeypatch):
         (["--shots", "few", "-o", "x"], "--shots is 'few'"),
         (["--regime", "best", "-o", "x"], "--regime is 'best'"),
         (["--keep", "2", "-o", "x"], "--keep is '2'"),
-        (["--keep", "auto", "--regime", "linear", "-o", "x"], "--keep is 'auto'"),
+        (["--regime", "linear", "--epochs", "2", "-o", "x"], "--epochs is for regimes that train the network"),
         (["--val", "1.5", "-o", "x"], "--val is '1.5'"),
         (["--val", "nowhere", "-o", "x"], "there is no folder or file 'nowhere'"),
         (["--group-regex", "(", "-o", "x"], "--group-regex is '('"),

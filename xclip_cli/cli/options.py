@@ -189,11 +189,14 @@ StartModel = Annotated[
 Regime = Annotated[
     str,
     Option(
-        help="few-shot, full, zero-shot, vision-only, text-only, prompts-only or linear.",
+        help="linear, few-shot, full, zero-shot, vision-only, text-only or prompts-only; auto: linear, or few-shot "
+        "where an option asks for training.",
         rich_help_panel=_LEARNS,
     ),
 ]
-Keep = Annotated[str, Option(help="Share of the original weights in the result, or auto.", rich_help_panel=_LEARNS)]
+Keep = Annotated[
+    str, Option(help="Share of the original in the result; auto: by the validated clips.", rich_help_panel=_LEARNS)
+]
 Lora = Annotated[int, Option(help="Learn low-rank changes of this rank; 0: whole weights.", rich_help_panel=_LEARNS)]
 LearnContext = Annotated[int, Option(help="Learn so many words before each label.", rich_help_panel=_LEARNS)]
 Ablate = Annotated[
