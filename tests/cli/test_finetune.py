@@ -85,7 +85,7 @@ def test_clips_to_validate_on_that_share_a_source_are_named(data, toy_model, tmp
     assert leak.endswith("the same file (and 5 more; --check lists them all)")
 
 
-def test_by_default_clips_are_validated_in_turn_and_what_came_of_it_is_said(data, toy_model, tmp_path):
+def test_by_default_clips_are_validated_in_turn_and_what_came_of_it_is_said(xclip, data, toy_model, tmp_path):
     done = xclip("finetune", data, "-o", tmp_path / "run", "--model", toy_model)
     assert done.returncode == 0, done.stderr
     first, *_, last = done.stderr.splitlines()
