@@ -121,6 +121,11 @@ def test_a_video_whose_tail_does_not_decode_is_planned_anew(numbered, tmp_path):
     assert any("nothing decodes after" in warning for warning in pieces[-1].clip.warnings)
 
 
+def test_a_video_that_became_shorter_is_an_error(numbered):
+    with DecodePool("opencv", workers=1) as pool, pytest.raises(VideoError, match="ends earlier"):
+        list(pool.stream(numbered("streamed.mp4", 250, *H264), Windowing(4, 2.0, 1.0), first_window=9))
+
+
 def test_pieces_are_decoded_no_more_than_a_few_ahead(numbered):
     path = numbered("streamed.mp4", 250, *H264)
     with DecodePool("opencv", workers=1) as pool:
