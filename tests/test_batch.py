@@ -228,7 +228,7 @@ def test_a_folder_without_videos_says_what_to_do(tmp_path):
 
 def test_the_files_of_an_earlier_run_are_not_found(folder, monkeypatch):
     monkeypatch.chdir(folder)
-    fill(folder, "tags.csv", "tags.csv.journal", ".tags.csv.7.part")
+    fill(folder, "tags.csv", "tags.csv.journal", "tags.csv.journal.windows", ".tags.csv.7.part")
     for path in (".", "[!n]*", str(folder)):
         found = batch.find_videos([path], output=Path("tags.csv"))
         assert not [video for video in found.videos if "tags" in video] and set(found.skipped) <= {".txt"}
@@ -256,10 +256,11 @@ def test_an_output_that_is_one_of_the_videos_is_refused(folder, output, journal)
         batch.check_output(target, videos, overwrite=True)
 
 
-def test_a_journal_may_not_be_one_of_the_videos(folder):
-    fill(folder, "o.csv.journal")
+@pytest.mark.parametrize("name", ["o.csv.journal", "o.csv.journal.windows"])
+def test_a_journal_may_not_be_one_of_the_videos(folder, name):
+    fill(folder, name)
     with pytest.raises(UsageError, match="would replace the input"):
-        batch.check_output(folder / "o.csv", [str(folder / "o.csv.journal")], overwrite=True)
+        batch.check_output(folder / "o.csv", [str(folder / name)], overwrite=True)
 
 
 def test_a_foreign_output_is_replaced_only_when_asked(tmp_path):

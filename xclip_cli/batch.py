@@ -167,6 +167,7 @@ class Batch:
         self._checkpoint = checkpoint
         self._engine = engine or self._tag_here
         self._unreadable = unreadable or {}
+        self._memory: WindowMemory | None = None
         self.resumed = 0
         self.failed = 0
         self._results: dict[str, VideoResult] = {}
@@ -184,7 +185,6 @@ class Batch:
     def run(self, journal: Journal | None = None, fresh: bool = False) -> Iterator[VideoResult]:
         """Tags what the journal does not hold (all of it if `fresh`) and gives each result as it is finished."""
         keys = {}
-        self._memory = None
         if journal is not None:
             configuration = self._configuration()
             keys = {video: video_key(video, configuration) for video in self.videos}

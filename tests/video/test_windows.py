@@ -1,5 +1,7 @@
 """Which windows a video is cut into, and that their frames come once, in order, and in little memory."""
 
+import sys
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -119,6 +121,11 @@ def test_a_video_whose_tail_does_not_decode_is_planned_anew(numbered, tmp_path):
     assert any("nothing decodes after" in warning for warning in pieces[-1].clip.warnings)
 
 
+def test_a_video_that_became_shorter_is_an_error(numbered):
+    with DecodePool("opencv", workers=1) as pool, pytest.raises(VideoError, match="ends earlier"):
+        list(pool.stream(numbered("streamed.mp4", 250, *H264), Windowing(4, 2.0, 1.0), first_window=9))
+
+
 def test_pieces_are_decoded_no_more_than_a_few_ahead(numbered):
     path = numbered("streamed.mp4", 250, *H264)
     with DecodePool("opencv", workers=1) as pool:
@@ -136,6 +143,44 @@ def test_a_video_that_cannot_be_read_ends_its_own_stream_alone(numbered, tmp_pat
         with pytest.raises(VideoError, match="holds no video"):
             list(streams[1])
         assert len(frames_of(streams[2])) == 5
+
+
+HANGING = """
+import sys, time
+import numpy as np
+from xclip_cli.video.display import Display
+from xclip_cli.video.types import Video as Base, VideoInfo
+from xclip_cli.video.worker import serve
+
+class Video(Base):
+    reader = "hanging"
+    info, display, missing_seconds = VideoInfo(4, 3, 60.0, 600, 10.0), Display("'hanging'", 4, 3), 0.0
+    def __init__(self, path):
+        self.path = path
+    def frame_at(self, at):
+        if at > 30:
+            time.sleep(600) if self.path.endswith("hang") else sys.exit(3)
+        return np.full((3, 4, 3), 7, np.uint8), at
+    def close(self):
+        pass
+
+class Reader:
+    open = Video
+
+serve(Reader())
+"""
+
+
+@pytest.mark.parametrize(("name", "message"), [("hang", "was not decoded within 1 s"), ("exit", "crashed the decoder")])
+def test_a_decoder_that_hangs_or_dies_in_the_middle_ends_the_stream(name, message):
+    command = (sys.executable, "-c", HANGING)
+    with DecodePool(workers=1, timeout_seconds=1, _command=command) as pool:
+        found = []
+        with pytest.raises(VideoError, match=message):
+            for piece in pool.stream(name, Windowing(4, 2.0, 2.0)):
+                found.append(piece)
+        assert len(found) == 1  # 32 frames, half a second apart
+        assert pool.submit("x", 2, start_seconds=0, stop_seconds=9).result().frames.max() == 7
 
 
 def test_shot_changes_are_found_and_not_crossed(tmp_path):

@@ -116,6 +116,8 @@ def pieces(
             index, first, needed = plan.index[which] + shift, step.times.start + shift, step.needed + shift
             yield Piece(clip, first, needed, plan.spans[which], plan.scenes[which], index)
         shift += len(plan.times)
+    if done == first_window:
+        raise VideoError(f"{shown(path)} ends earlier than when it was begun", "run the same command again")
 
 
 def _cuts(ask: Callable[[dict], list], path: str) -> list[float]:
