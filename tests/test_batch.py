@@ -276,13 +276,13 @@ def test_a_foreign_output_is_replaced_only_when_asked(tmp_path):
 
 def finish(output, *videos, format_name="csv"):
     """As a run does: a journal and an output that it knows."""
-    results = [VideoResult(str(video), "m", "l", error="x") for video in videos]
+
+    def engine(videos, label_set, settings):
+        yield from (VideoResult(video, "m", "l", error="x") for video in videos)
+
+    job = batch.Batch(videos, from_names("a,b"), TagSettings(), engine)
     with Journal(output) as journal:
-        journal.load()
-        for result in results:
-            journal.append(str(result.video), result)
-        job = batch.Batch([result.video for result in results], from_names("a,b"), TagSettings())
-        job._results = {result.video: result for result in results}
+        assert len(list(job.run(journal))) == len(videos)
         job.write(output, format_name, journal)
 
 

@@ -96,8 +96,8 @@ class Journal:
         return {key: result for key, result in finished.items() if result.error is None}
 
     def append(self, key: str, result: VideoResult) -> None:
-        place = os.path.abspath(result.video)
-        self._write(json.dumps({"key": key, "place": place, "result": asdict(result)}).encode() + b"\n")
+        path = os.path.abspath(result.video)
+        self._write(json.dumps({"key": key, "place": path, "result": asdict(result)}).encode() + b"\n")
         if key in self._windows:
             self._windows.clear()
             self._windows_file.truncate(0)

@@ -11,7 +11,7 @@ from xclip_cli.metrics import Bin
 
 _DPI = 120
 _MOST_CHARACTERS, _MOST_LINES = 48, 40
-_NUMBERED = "no font here has the letters of these labels; a number is a label's place in its list"
+_NUMBERED = "no font here has the letters of these labels; a number is a label's position in its list"
 
 
 def draw_curves(history: Sequence[Mapping[str, Any]], path: Path) -> None:

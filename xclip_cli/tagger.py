@@ -59,9 +59,10 @@ class Tagger:
         self.model = self.checkpoint.video_model().to(self.device)
         self.label_set: LabelSet | None = None
         self._text: torch.Tensor | None = None
+        self._temperature = 1.0
         # An accelerator computes one batch while the next is cropped and sent; a CPU has nothing to wait for.
         on_cpu = self.device.type == "cpu"
-        self.batch_size, self._batches_ahead = (1, 0) if on_cpu else (self.settings.batch_size, 1)
+        self.batch_size, self.batches_ahead = (1, 0) if on_cpu else (self.settings.batch_size, 1)
 
     def set_labels(self, labels: LabelSet | Sequence[str] | str) -> "Tagger":
         """Chooses what to look for: a LabelSet, a list of names or a comma-separated string; gives the tagger itself.
@@ -72,6 +73,7 @@ class Tagger:
         own = self.checkpoint.default_labels
         self.label_set = labels if isinstance(labels, LabelSet) else understand(from_names(labels), own)
         self._text = text_features(self.label_set, self.checkpoint).to(self.device)
+        self._temperature = self.label_set.temperature(self.checkpoint.fingerprint)
         return self
 
     def tag(self, path: str) -> VideoResult:
@@ -108,7 +110,7 @@ class Tagger:
                 yield from (self._result(path, error=e.message) for path, e in decoded if isinstance(e, VideoError))
                 if clips:
                     computing.append(_Computing(clips, self._launch([clip for _, clip in clips], None)))
-                while len(computing) > self._batches_ahead:
+                while len(computing) > self.batches_ahead:
                     yield from self._finish(computing.popleft())
             while computing:
                 yield from self._finish(computing.popleft())
@@ -160,6 +162,10 @@ class Tagger:
         `similarity`. `features` are those of the clips, where they are known already.
         """
         return self._segments(clips, self._launch(clips, features))
+
+    def scores(self, clips: Sequence[Clip]) -> np.ndarray:
+        """Scores float32 (B, N) of decoded videos: first of the labels, then of the background entries."""
+        return self._launch(clips, None)[0].numpy(force=True)
 
     @property
     def resize(self) -> Resize:
@@ -231,6 +237,8 @@ class Tagger:
             similarity = self.model.similarity(features, self._text)  # (B * V, N), float32 as the logits
         scores = self.model.logits(similarity).softmax(dim=-1)
         scores, similarity = (x.unflatten(0, (count, -1)).mean(dim=1) for x in (scores, similarity))
+        if self._temperature != 1:
+            scores = (scores.log() / self._temperature).softmax(dim=-1)
         return scores, similarity
 
     def _segments(self, clips: Sequence[Clip], outputs: tuple[torch.Tensor, torch.Tensor]) -> list[Segment]:
@@ -241,12 +249,18 @@ class Tagger:
         ]
 
     def _rank(self, scores: list[float], similarity: list[float]) -> tuple[Tag, ...]:
-        """The best `top_k` labels that reach their threshold; `unknown` where a background entry wins or none does."""
+        """The best `top_k` labels that reach their threshold.
+
+        `unknown` stands before them where a background entry or no one wins clearly, and alone where there are none.
+        """
         labels, settings = self.label_set.labels, self.settings
         order = sorted(range(len(scores)), key=lambda i: (-scores[i], i))
+        best, second = order[0], order[1] if len(order) > 1 else None
         tags = []
-        if order[0] >= len(labels):
-            tags.append(Tag(UNKNOWN, scores[order[0]], similarity[order[0]]))
+        if best >= len(labels):
+            tags.append(Tag(UNKNOWN, scores[best], similarity[best]))
+        elif second is not None and scores[best] - scores[second] < settings.min_margin:
+            tags.append(Tag(UNKNOWN, None, None))
         for i in order:
             if i < len(labels) and scores[i] >= _threshold(labels[i].threshold, settings.threshold):
                 tags.append(Tag(self.label_set.display(labels[i], settings.lang), scores[i], similarity[i]))

@@ -1,5 +1,8 @@
 """A reference network of transformers with random weights, and the same weights in ours."""
 
+import importlib.util
+from pathlib import Path
+
 import pytest
 import torch
 from torch import nn
@@ -18,7 +21,7 @@ def randomise(module: nn.Module, seed: int = 0) -> nn.Module:
     for name, tensor in module.named_parameters():
         noise = torch.randn(tensor.shape, generator=generator)
         if tensor.ndim < 2:
-            tensor.copy_(0.1 * noise + ("norm" in name or "ln" in name) * name.endswith("weight"))
+            tensor.copy_(0.1 * noise + ("norm" in name.lower() or "ln" in name) * name.endswith("weight"))
         else:
             tensor.copy_(noise / tensor[0].numel() ** 0.5)
     module.logit_scale.fill_(3.0)
@@ -112,3 +115,17 @@ def kit():
         tokens=toy_tokens,
         frames=toy_frames,
     )
+
+
+@pytest.fixture
+def load_recipe():
+    """A module of weights/recipe, which is no package."""
+
+    def load(name: str):
+        path = Path(__file__).resolve().parents[2] / "weights" / "recipe" / f"{name}.py"
+        spec = importlib.util.spec_from_file_location(f"recipe_{name}", path)
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        return module
+
+    return load

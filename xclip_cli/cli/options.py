@@ -14,6 +14,7 @@ from xclip_cli.labels import LabelSet, typed
 from xclip_cli.settings import SpeedSettings
 
 DEFAULT_LABELSET = "everyday"
+BACKGROUND = "background"
 _MODEL, _LABELS, _VIEWS, _RUN, _OUT = "Model", "Labels", "Views", "Running", "Output"
 _TIME = "Timeline"
 _CLIPS, _LEARNS, _TRAINING = "Clips", "What learns", "Training"
@@ -66,6 +67,19 @@ Labelset = Annotated[
         help=f"A built-in set of `xclip labels list`. [default: {DEFAULT_LABELSET}]",
         rich_help_panel=_LABELS,
         autocompletion=completions.labelsets,
+    ),
+]
+Background = Annotated[
+    list[str] | None,
+    Option(
+        help="What else may be seen, separated by commas: it competes and is never printed. builtin: a general set.",
+        rich_help_panel=_LABELS,
+    ),
+]
+MinMargin = Annotated[
+    float,
+    Option(
+        help="Answer `unknown` unless the best score leads the next by this much (0 to 1).", rich_help_panel=_LABELS
     ),
 ]
 Lang = Annotated[str | None, Option(help="Show labels in this language, e.g. zh.", rich_help_panel=_LABELS)]
@@ -134,6 +148,8 @@ Verbose = Annotated[
     Option("--verbose", "-v", help="Also say what runs, what is skipped and how long it took.", rich_help_panel=_OUT),
 ]
 
+LabelFileOutput = Annotated[Path, Option("--output", "-o", help="A label file, labels.yaml, with what was fitted.")]
+
 # Of xclip benchmark alone.
 MODELS = ",".join(SpeedSettings.models)
 Models = Annotated[str, Option(help="Names as in xclip tag, separated by commas. Not on disk: random weights.")]
@@ -173,11 +189,14 @@ StartModel = Annotated[
 Regime = Annotated[
     str,
     Option(
-        help="few-shot, full, zero-shot, vision-only, text-only, prompts-only or linear.",
+        help="linear, few-shot, full, zero-shot, vision-only, text-only or prompts-only; auto: linear, or few-shot "
+        "where an option asks for training.",
         rich_help_panel=_LEARNS,
     ),
 ]
-Keep = Annotated[str, Option(help="Share of the original weights in the result, or auto.", rich_help_panel=_LEARNS)]
+Keep = Annotated[
+    str, Option(help="Share of the original in the result; auto: by the validated clips.", rich_help_panel=_LEARNS)
+]
 Lora = Annotated[int, Option(help="Learn low-rank changes of this rank; 0: whole weights.", rich_help_panel=_LEARNS)]
 LearnContext = Annotated[int, Option(help="Learn so many words before each label.", rich_help_panel=_LEARNS)]
 Ablate = Annotated[
@@ -226,6 +245,13 @@ def asked_labels(names: list[str] | None, files: list[Path] | None, builtin: lis
     asked += [labels.load(path) for path in files or ()]
     asked += [labels.builtin(name) for name in builtin or ()]
     return labels.combine(asked) if asked else None
+
+
+def with_background(label_set: LabelSet, background: list[str] | None) -> LabelSet:
+    """The set with further background, typed as labels are; `builtin` stands for the built-in set."""
+    for text in background or ():
+        label_set = label_set.against(labels.builtin(BACKGROUND) if text == "builtin" else labels.from_names(text))
+    return label_set
 
 
 def choose_labels(

@@ -20,6 +20,8 @@ def tag(
     lang: options.Lang = None,
     top_k: options.TopK = TagSettings.top_k,
     threshold: options.Threshold = None,
+    min_margin: options.MinMargin = TagSettings.min_margin,
+    background: options.Background = None,
     model: options.Model = TagSettings.model,
     device: options.Device = TagSettings.device,
     dtype: options.Dtype = TagSettings.dtype,
@@ -62,7 +64,7 @@ def tag(
     started = time.perf_counter()
     settings = TagSettings(
         model, top_k, threshold, num_clips, num_crops, device, dtype, batch_size, workers, reader, decode_timeout, lang,
-        options.seconds(window), stride, threshold_low, smooth, min_length, max_gap, exclusive, scenes,
+        min_margin, options.seconds(window), stride, threshold_low, smooth, min_length, max_gap, exclusive, scenes,
     )  # fmt: skip
     target = None if output in (None, "-") else Path(output)
     format_name = view.choose_format(format.value if format else None, output, target)
@@ -77,6 +79,7 @@ def tag(
     view.count_skipped(found.skipped, quiet)
     checkpoint = open_checkpoint(model)
     label_set = options.choose_labels(labels, labels_file, labelset, checkpoint.default_labels)
+    label_set = options.with_background(label_set, background)
     job = batch.Batch(found.videos, label_set, settings, unreadable=found.unreadable, checkpoint=checkpoint)
     view.announce(job, labels or (), quiet, verbose)
     with ExitStack() as stack:

@@ -8,7 +8,7 @@ from torch.nn.utils import parametrize
 
 from xclip_cli.errors import UsageError
 from xclip_cli.model.block import Attention, Mlp, parameter
-from xclip_cli.model.text import count_tokens, tokenize, trim
+from xclip_cli.model.text import make_tokenizer, trim
 from xclip_cli.model.xclip import VideoFeatures, Xclip, cosine
 
 from .regimes import Regime, is_new
@@ -86,18 +86,28 @@ def choose_front(model: Xclip, regime: Regime) -> Front:
 class Learner(nn.Module):
     """Scores clips over fixed classes, from what the front of a model gives of them; the model is the front's.
 
-    The classes come from the text tower (after ``context`` learned words, if any) or are vectors of their own,
-    ``classifier``, without text. ``rank`` above 0: what was there before learns by low-rank changes alone.
+    The classes come from the text tower (after ``context`` learned words, if any), or are ``features`` (N, E) that
+    stand for texts, or are vectors of their own, ``classifier``, without text. ``rank`` above 0: what was there before
+    learns by low-rank changes alone.
     """
 
-    def __init__(self, front: Front, names: Sequence[str], regime: Regime, context: int = 0, rank: int = 0):
+    def __init__(
+        self,
+        front: Front,
+        names: Sequence[str],
+        regime: Regime,
+        context: int = 0,
+        rank: int = 0,
+        features: Tensor | None = None,
+    ):
         super().__init__()
         model = front.model
         self.model, self.regime, self.front = model, regime, front
-        self.register_buffer("tokens", trim(tokenize(list(names))), persistent=False)
+        tokenizer = make_tokenizer(model.config.text)
+        self.register_buffer("tokens", trim(tokenizer.tokenize(list(names))), persistent=False)
         self.context = parameter(context, model.config.text.width) if context else None
         self.classifier = parameter(len(names), model.config.embed_dim) if regime.head == "classifier" else None
-        longest = max(count_tokens(list(names))) + context
+        longest = max(tokenizer.count_tokens(list(names))) + context
         if longest > model.config.text.context_length:
             raise UsageError(
                 f"the longest label and --learn-context {context} make {longest} tokens: this model reads "
@@ -113,7 +123,7 @@ class Learner(nn.Module):
             tensor.requires_grad_(False)
         for tensor in self.trained.values():
             tensor.requires_grad_(True)
-        self._fixed_text: Tensor | None = None
+        self._fixed_text = features
 
     @property
     def by_name(self) -> bool:
@@ -124,11 +134,12 @@ class Learner(nn.Module):
         """Features of the classes (N, E); computed once where nothing of them learns."""
         if self.classifier is not None:
             return self.classifier
+        if self._fixed_text is not None:
+            return self._fixed_text
         if self.context is not None or any(p.requires_grad for p in self.model.text.parameters()):
             return self.model.text(self.tokens, self.context)
-        if self._fixed_text is None:
-            with torch.no_grad():
-                self._fixed_text = self.model.text(self.tokens)
+        with torch.no_grad():
+            self._fixed_text = self.model.text(self.tokens)
         return self._fixed_text
 
     def forward(self, inputs: Sequence[Tensor], kept: Tensor | None = None) -> Tensor:

@@ -16,7 +16,7 @@ from .cct import FrameEncoder
 from .config import XclipConfig
 from .mit import FrameIntegration
 from .prompt import VideoPrompts
-from .text import TextTower, trim
+from .text import make_tower, trim
 
 
 class VideoFeatures(NamedTuple):
@@ -59,12 +59,12 @@ class Xclip(nn.Module):
         self.visual = FrameEncoder(config)
         self.mit = FrameIntegration(config) if config.mit_layers else None
         self.prompts = VideoPrompts(config) if config.prompt_layers else None
-        self.text = TextTower(config.text, config.embed_dim, config.activation) if text else None
+        self.text = make_tower(config.text, config.embed_dim, config.activation) if text else None
         self.logit_scale = nn.Parameter(torch.tensor(math.log(1 / 0.07)))
         self.apply(initialise)
 
     def encode_text(self, tokens: Tensor) -> Tensor:
-        """Tokens (N, L) int64 -> features (N, E), before prompting, not normalised.
+        """Tokens (N, L) int64 -> features (N, E), before prompting, of the tower's own length.
 
         Raises ModelError where the network was built without its text tower.
         """

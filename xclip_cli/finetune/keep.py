@@ -1,0 +1,58 @@
+"""How much of the original model stays: chosen on validation clips, so that tuning never makes a model worse."""
+
+from collections.abc import Mapping, Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from xclip_cli.metrics import hits, share
+
+SHARES = tuple(i / 10 for i in range(10, -1, -1))  # of the original weights, that `--keep auto` chooses from
+_ERRORS = 2.0  # standard errors by which a gain must exceed nothing
+
+
+def top(logits: Tensor, targets: Tensor, k: int = 1) -> float | None:
+    """Share of rows (0 to 1) whose target is among the best k; None without rows, or with k > 1 classes or fewer."""
+    if not len(logits) or (k > 1 and logits.shape[1] <= k):
+        return None
+    return share(hits(logits.topk(k).indices.tolist(), targets.tolist(), k))
+
+
+def choose(candidates: Sequence[Tensor], targets: Tensor) -> int:
+    """The index of the logits (n, N) to take, of candidates that move from the untouched model, the first, away.
+
+    Counted are those whose top-1 is not below the untouched model's and whose gain in log-likelihood is more than
+    chance allows: two standard errors of the paired differences. Of them the nearest to the untouched model that is not
+    below the likeliest in top-1, nor in log-likelihood by more than one standard error (Breiman et al., 1984). 0 where
+    none counts.
+    """
+    losses = torch.stack([F.cross_entropy(logits, targets, reduction="none") for logits in candidates])
+    right = [int((logits.argmax(1) == targets).sum()) for logits in candidates]
+
+    def gain(over: int, of: int) -> tuple[float, float]:
+        gains = losses[over] - losses[of]
+        return gains.mean().item(), gains.std().item() / len(gains) ** 0.5
+
+    def counts(i: int) -> bool:
+        mean, error = gain(0, i)
+        return right[i] >= right[0] and mean > _ERRORS * error
+
+    counted = [i for i in range(1, len(candidates)) if len(targets) > 1 and counts(i)]
+    if not counted:
+        return 0
+    best = min(counted, key=lambda i: losses[i].mean().item())
+    for i in counted:
+        lost, error = gain(i, best)
+        if lost <= error and right[i] >= right[best]:
+            return i
+    return best
+
+
+def interpolate(model: nn.Module, original: Mapping[str, Tensor], tuned: Mapping[str, Tensor], share: float) -> None:
+    """Gives the model ``share`` times the original weights plus the rest of the tuned ones, so that other labels still
+    work (WiSE-FT, Wortsman et al., 2022)."""
+    with torch.no_grad():
+        for name, tensor in model.state_dict().items():
+            if tensor.is_floating_point():
+                tensor.copy_(torch.lerp(tuned[name], original[name], share))
