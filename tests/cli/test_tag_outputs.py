@@ -85,9 +85,11 @@ def test_sidecars_are_written_only_when_asked_and_a_dry_run_shows_them(tag, clip
 
 def test_a_sidecar_that_is_no_xmp_costs_itself_alone(tag, clips):
     (clips / "a.mp4.xmp").write_text("<!DOCTYPE x><x/>")
+    (clips / "broken.mp4").write_bytes(b"no video")
     done = tag(clips, "--write-sidecars")
+    assert not (clips / "broken.mp4.xmp").exists()
     assert done.returncode == 1 and b"a.mp4.xmp' is left as it is: it has a document type" in done.stderr
-    assert b"2 written, 0 have nothing new, 1 left as they are" in done.stderr and b"Traceback" not in done.stderr
+    assert b"2 written, 1 have nothing new, 1 left as they are" in done.stderr and b"Traceback" not in done.stderr
     assert (clips / "a.mp4.xmp").read_text() == "<!DOCTYPE x><x/>" and (clips / "=d.mp4.xmp").exists()
 
 
@@ -112,6 +114,7 @@ def test_the_report_stands_beside_rows_and_is_made_anew(tag, clips, tmp_path):
         (("--write-sidecars", "--dry-run", "--report", "r.html"), b"writes nothing"),
         (("--write-sidecars", "--dry-run", "-o", "o.csv"), b"writes nothing"),
         (("--report", "r.pdf"), b"*.html"),
+        (("--report", "no/r.html"), b"its folder is not there"),
         (("--annotate", "x.mp4"), b"one video"),
     ],
 )

@@ -39,6 +39,8 @@ class Beside:
                 continue
             if path.suffix.lower() not in suffixes or path.is_dir():
                 raise UsageError(f"{option} is {str(path)!r}: it must be a file *{suffixes[0]}", "rename it")
+            if not path.parent.is_dir():
+                raise UsageError(f"{option} is {str(path)!r}: its folder is not there", "make the folder first")
             if path.exists() and identity(path) in inputs:
                 raise UsageError(f"{option} {str(path)!r} would replace the input", "choose another name")
             ours = option == "--report" and path.exists() and html.is_report(path)
@@ -58,8 +60,11 @@ class Beside:
         sure = _sure(job.label_set, job.settings)
         written = failed = 0
         for result in job.results:
+            keywords = xmp.keywords(result, job.label_set, job.settings.lang, sure)
+            if not keywords:
+                continue
             try:
-                sidecar = xmp.sidecar(result.video, xmp.keywords(result, job.label_set, job.settings.lang, sure))
+                sidecar = xmp.sidecar(result.video, keywords)
                 if not self.dry_run:
                     sidecar.write()
             except XclipError as error:

@@ -170,7 +170,7 @@ def url(video: str, folder: Path) -> str:
 
 
 def _rows(result: VideoResult, colours: Mapping[str, str]) -> list[Row]:
-    """A row per label, best first; how long a label holds is said where a video has several segments."""
+    """A row per label, best first; how long a label holds is said where the video has a timeline."""
     best: dict[str, float | None] = {}
     seconds: Counter[str] = Counter()
     for segment in result.segments:
@@ -179,7 +179,8 @@ def _rows(result: VideoResult, colours: Mapping[str, str]) -> list[Row]:
             before = best.get(tag.label)
             best[tag.label] = score if before is None else max(before, score or 0.0)
             seconds[tag.label] += segment.end_seconds - segment.start_seconds
-    timed = len(result.segments) > 1
+    tags = [tag for segment in result.segments for tag in segment.tags]
+    timed = len(result.segments) > 1 or any(tag.peak_score is not None for tag in tags)
     ordered = sorted(best, key=lambda label: -(best[label] or 0.0)) if timed else best
     return [Row(one_line(x), best[x], seconds[x] if timed else None, _colour(x, colours)) for x in ordered]
 
