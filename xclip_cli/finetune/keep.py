@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from xclip_cli.metrics import hits, share
 
 SHARES = tuple(i / 10 for i in range(10, -1, -1))  # of the original weights, that `--keep auto` chooses from
-_ERRORS = 2.0  # standard errors by which a gain must exceed nothing
+_ERRORS = 1.64  # standard errors by which a gain must exceed nothing: 95 %, one-sided
 
 
 def top(logits: Tensor, targets: Tensor, k: int = 1) -> float | None:
@@ -23,7 +23,7 @@ def choose(candidates: Sequence[Tensor], targets: Tensor) -> int:
     """The index of the logits (n, N) to take, of candidates that move from the untouched model, the first, away.
 
     Counted are those whose top-1 is not below the untouched model's and whose gain in log-likelihood is more than
-    chance allows: two standard errors of the paired differences. Of them the nearest to the untouched model that is not
+    chance allows (1.64 standard errors of the paired differences, 95 %). Of them the nearest to the untouched model that is not
     below the likeliest in top-1, nor in log-likelihood by more than one standard error (Breiman et al., 1984). 0 where
     none counts.
     """
