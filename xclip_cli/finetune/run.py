@@ -123,7 +123,7 @@ def _trained(job: Job, output: Path, stopped: Stopped, resume: bool) -> Iterator
 
     if job.settings.keep == "auto":
         candidates = [evaluate(job, by_name(job, job.names, at(share)), job.splits.val) for share in SHARES]
-        kept = job.ranks.share(SHARES[choose(candidates, class_indices(job.splits.val, job.names))])
+        kept = job.ranks.share(SHARES[choose(candidates, class_indices(job.splits.val, job.names), slack=1)])
     else:
         kept = float(job.settings.keep)
     return Tuned(at(kept), kept, history=state.history, facts={"epochs": len(state.history)})
@@ -145,8 +145,13 @@ def _probed(job: Job, before: Tensor) -> Tuned:
     validated = videos if splits.folds else _videos(job, text, splits.val)
     parts = probe.in_turn(videos, splits.folds) if splits.folds else {0: solutions}
     candidates = probe.candidates(validated, splits.folds, parts)
-    losses = torch.stack([F.cross_entropy(logits, validated.targets) for logits in candidates[1:]])
-    chosen, kept = job.ranks.share(int(losses.argmin())), 0.0 if settings.keep == "auto" else float(settings.keep)
+    if settings.keep == "auto":
+        kept, chosen = 0.0, job.ranks.share(choose(candidates, validated.targets)) - 1
+    else:
+        losses = [F.cross_entropy(logits, validated.targets) for logits in candidates[1:]]
+        kept, chosen = float(settings.keep), job.ranks.share(int(torch.stack(losses).argmin()))
+    if chosen < 0 or kept == 1:
+        return Tuned(None, 1.0, before)
 
     def features(offsets: Sequence[Tensor]) -> Tensor:
         return job.ranks.share(probe.moved((1 - kept) * offsets[chosen]))
@@ -156,8 +161,7 @@ def _probed(job: Job, before: Tensor) -> Tuned:
         held = [i for i in range(len(before)) if not splits.folds or splits.folds[i] == fold]
         learner = by_name(job, job.names, features(offsets))
         after[held] = evaluate(job, learner, [splits.validated[i] for i in held])
-    better = job.ranks.share(choose([before, after], validated.targets)) == 1
-    if kept == 1 or (settings.keep == "auto" and not better):
+    if settings.keep == "auto" and not job.ranks.share(choose([before, after], validated.targets)):
         return Tuned(None, 1.0, before)
     return Tuned(features(solutions), kept, after, facts={"held to the texts by": f"{STRENGTHS[chosen]:g}"})
 
