@@ -115,8 +115,19 @@ def test_what_is_learned_is_known_afterwards(tune, rooms, tmp_path):
     assert last.accuracy == 1.0 and report.accuracies()["tuned labels, top-1"][1] == 1.0
 
 
-def test_the_probe_learns_from_all_clips_and_each_is_validated_by_what_did_not_learn_from_it(tune, rooms, tmp_path):
-    ready, report = tune(tmp_path / "out", regime="linear", data=rooms)
+@pytest.fixture
+def plain_model(toy_model, tmp_path):
+    """The toy without prompts, whose random weights would drown what a text says."""
+    checkpoint = open_checkpoint(toy_model)
+    plain = checkpoint.full_model().switched(prompt_layers=0)
+    save(plain, tmp_path / "plain.safetensors", preprocessing=checkpoint.preprocessing, name="plain")
+    return str(tmp_path / "plain.safetensors")
+
+
+def test_all_clips_are_learned_from_and_each_is_validated_by_what_did_not_learn_from_it(
+    tune, rooms, plain_model, tmp_path
+):
+    ready, report = tune(tmp_path / "out", regime="linear", data=rooms, model=plain_model)
     assert len(ready.splits.train) == 16 and not ready.splits.val and set(ready.splits.folds) == {0, 1, 2, 3, 4}
     assert report.accuracies()["tuned labels, top-1"][1] == 1.0 > report.accuracies()["tuned labels, top-1"][0]
     assert report.kept == 0 and "Tuned: 50.0 % became 100.0 %" in report.verdict

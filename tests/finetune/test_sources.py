@@ -27,7 +27,8 @@ def found(names, pictures=None):
         (["name_12_3", "name_12_4", "name_13_1", "other_2_1"], "aacd"),
         ([f"clip_{i:04}" for i in range(6)], "abcdef"),  # ordinary numbering
         ([f"fi{i:03}" for i in range(6)], "abcdef"),
-        ([f"trip_2024_{i}" for i in range(6)], "abcdef"),  # one name for all says nothing
+        ([f"trip_12_{i}" for i in range(6)], "abcdef"),  # one name for all says nothing
+        (["IMG_20240503_123456", "IMG_20240503_123512", "2024-05-03", "2024-05-04", "VID_20240504_101010"], "abcde"),
     ],
 )
 def test_names_speak_where_they_tell_sources_apart(names, sources):

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from xclip_cli.metrics import hits, share
 
 SHARES = tuple(i / 10 for i in range(10, -1, -1))  # of the original weights, that `--keep auto` chooses from
-_ERRORS = 2.0  # standard errors by which a gain must exceed nothing
+_ERRORS = 1.64  # standard errors by which a gain must exceed nothing: 95 %, one-sided
 
 
 def top(logits: Tensor, targets: Tensor, k: int = 1) -> float | None:
@@ -19,34 +19,36 @@ def top(logits: Tensor, targets: Tensor, k: int = 1) -> float | None:
     return share(hits(logits.topk(k).indices.tolist(), targets.tolist(), k))
 
 
-def choose(candidates: Sequence[Tensor], targets: Tensor) -> int:
+def choose(candidates: Sequence[Tensor], targets: Tensor, slack: float = 0.0) -> int:
     """The index of the logits (n, N) to take, of candidates that move from the untouched model, the first, away.
 
     Counted are those whose top-1 is not below the untouched model's and whose gain in log-likelihood is more than
-    chance allows: two standard errors of the paired differences. Of them the nearest to the untouched model that is not
-    below the likeliest in top-1, nor in log-likelihood by more than one standard error (Breiman et al., 1984). 0 where
-    none counts.
+    chance allows (95 %, by the paired differences). Taken is the likeliest of them, or one before it that has no less
+    right and is behind by no more than ``slack`` standard errors: 1 is the rule of Breiman et al., 1984. 0 where none
+    counts.
     """
     losses = torch.stack([F.cross_entropy(logits, targets, reduction="none") for logits in candidates])
     right = [int((logits.argmax(1) == targets).sum()) for logits in candidates]
 
-    def gain(over: int, of: int) -> tuple[float, float]:
+    def lead(of: int, over: int) -> tuple[float, float]:
+        """In log-likelihood: the mean and its standard error."""
         gains = losses[over] - losses[of]
         return gains.mean().item(), gains.std().item() / len(gains) ** 0.5
 
     def counts(i: int) -> bool:
-        mean, error = gain(0, i)
+        mean, error = lead(i, over=0)
         return right[i] >= right[0] and mean > _ERRORS * error
 
     counted = [i for i in range(1, len(candidates)) if len(targets) > 1 and counts(i)]
     if not counted:
         return 0
     best = min(counted, key=lambda i: losses[i].mean().item())
-    for i in counted:
-        lost, error = gain(i, best)
-        if lost <= error and right[i] >= right[best]:
-            return i
-    return best
+
+    def is_as_good(i: int) -> bool:
+        mean, error = lead(best, over=i)
+        return i == best or (right[i] >= right[best] and mean <= slack * error)
+
+    return next(i for i in counted if is_as_good(i))
 
 
 def interpolate(model: nn.Module, original: Mapping[str, Tensor], tuned: Mapping[str, Tensor], share: float) -> None:

@@ -19,38 +19,46 @@ _STEPS = 100
 
 @dataclass(frozen=True)
 class Videos:
-    """Clips as the untouched network sees them: features (n, E), logits (n, N) over the classes, and classes (n,)."""
+    """Clips as the untouched network sees them: unit features (n, E) and classes (n,).
+
+    Each has texts of its own, after video-specific prompting: ``along`` (n, N) is how far they reach along the clip's
+    feature, ``lengths`` (n, N) how long they are, so that the cosines are ``along / lengths``.
+    """
 
     features: Tensor
-    logits: Tensor
+    along: Tensor
+    lengths: Tensor
     targets: Tensor
 
     def __getitem__(self, kept: Tensor) -> "Videos":
-        return Videos(self.features[kept], self.logits[kept], self.targets[kept])
+        return Videos(self.features[kept], self.along[kept], self.lengths[kept], self.targets[kept])
 
 
 @dataclass(frozen=True)
 class Probe:
-    """The classes' texts (N, E), as the text tower gives them, and the scale of the network's logits."""
+    """The classes' texts (N, E), as the text tower gives them, how long they are when prompted (N,), which is the unit
+    of the offsets, and the scale of the network's logits."""
 
     text: Tensor
+    unit: Tensor
     scale: float
 
     def moved(self, offsets: Tensor) -> Tensor:
-        """Features (N, E) of the classes that stand for the texts from now on, as long as those are."""
-        return (self._directions + offsets) * self.text.norm(dim=1, keepdim=True)
+        """Features (N, E) of the classes that stand for the texts from now on."""
+        return self.text + self.unit[:, None] * offsets
 
     def logits(self, videos: Videos, offsets: Tensor) -> Tensor:
-        """Logits (n, N): the untouched ones, and what the offsets change of the cosines.
+        """Logits (n, N), exact for a network without prompts.
 
-        What video-specific prompts add to a text is taken to stay what it is; they move with it a little.
+        What prompts add to a text is taken to stay what it is while the text moves, and to lie along it.
         """
-        directions, features = self._directions, F.normalize(videos.features, dim=-1)
-        change = F.normalize(directions + offsets, dim=-1) - directions
-        return videos.logits + self.scale * features @ change.T
+        steps = self.unit * (F.normalize(self.text, dim=1) * offsets).sum(dim=1)
+        squares = videos.lengths**2 + 2 * videos.lengths * steps + self.unit**2 * offsets.square().sum(dim=1)
+        along = videos.along + self.unit * (videos.features @ offsets.T)
+        return self.scale * along / squares.clamp_min(1e-12).sqrt()
 
     def solve(self, videos: Videos, strength: float, start: Tensor | None = None) -> Tensor:
-        """The offsets (N, E), in units of the text's length."""
+        """The offsets (N, E)."""
         offsets = torch.zeros_like(self.text) if start is None else start.clone()
         offsets.requires_grad_()
         optimiser = torch.optim.LBFGS(
@@ -84,13 +92,10 @@ class Probe:
     ) -> list[Tensor]:
         """Logits (n, N) of the untouched network, then of each strength, each clip by the solutions of its fold."""
         part_of = torch.tensor(folds or [0] * len(videos.targets))
-        logits = [videos.logits, *(torch.empty_like(videos.logits) for _ in STRENGTHS)]
+        untouched = self.logits(videos, torch.zeros_like(self.text))
+        logits = [untouched, *(torch.empty_like(untouched) for _ in STRENGTHS)]
         for fold, offsets in solutions.items():
             held = part_of == fold
             for rows, of_strength in zip(logits[1:], offsets, strict=True):
                 rows[held] = self.logits(videos[held], of_strength)
         return logits
-
-    @property
-    def _directions(self) -> Tensor:
-        return F.normalize(self.text, dim=-1)

@@ -86,7 +86,7 @@ def run(
         if job.regime.head == "probe":
             _make_folder(output)
             yield Ready(job.splits, job.findings, len(job.names) * job.model.config.embed_dim, _memory(job))
-            tuned = _probed(job)
+            tuned = _probed(job, before.logits)
         else:
             tuned = yield from _trained(job, output, stopped, resume)
         after = _scores(job, tuned)
@@ -123,7 +123,7 @@ def _trained(job: Job, output: Path, stopped: Stopped, resume: bool) -> Iterator
 
     if job.settings.keep == "auto":
         candidates = [evaluate(job, by_name(job, job.names, at(share)), job.splits.val) for share in SHARES]
-        kept = job.ranks.share(SHARES[choose(candidates, class_indices(job.splits.val, job.names))])
+        kept = job.ranks.share(SHARES[choose(candidates, class_indices(job.splits.val, job.names), slack=1)])
     else:
         kept = float(job.settings.keep)
     return Tuned(at(kept), kept, history=state.history, facts={"epochs": len(state.history)})
@@ -133,47 +133,52 @@ def _copy(model: nn.Module) -> dict[str, Tensor]:
     return {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
 
 
-def _probed(job: Job) -> Tuned:
-    """Solves for the classes' features, and takes what the clips validated on speak for."""
-    untouched, splits, settings = by_name(job, job.names), job.splits, job.settings
-    probe = Probe(untouched.text().float().cpu(), job.model.logit_scale.exp().item())
-    videos = _videos(job, untouched, splits.train)
-    if splits.folds:
-        validated, parts = videos, probe.in_turn(videos, splits.folds)
-    else:
-        validated, parts = _videos(job, untouched, splits.val), None
+def _probed(job: Job, before: Tensor) -> Tuned:
+    """Solves for the classes' features, and takes what the clips validated on, whose logits were ``before``, speak for.
+
+    The strength is chosen by what the probe makes of the logits, and what is chosen is judged by the network's own.
+    """
+    text, splits, settings = by_name(job, job.names).text().float().cpu(), job.splits, job.settings
+    videos = _videos(job, text, splits.train)
+    probe = Probe(text, videos.lengths.mean(dim=0), job.model.logit_scale.exp().item())
     solutions = list(probe.solutions(videos))
-    candidates = probe.candidates(validated, splits.folds, parts or {0: solutions})
+    validated = videos if splits.folds else _videos(job, text, splits.val)
+    parts = probe.in_turn(videos, splits.folds) if splits.folds else {0: solutions}
+    candidates = probe.candidates(validated, splits.folds, parts)
     if settings.keep == "auto":
         kept, chosen = 0.0, job.ranks.share(choose(candidates, validated.targets)) - 1
     else:
         losses = [F.cross_entropy(logits, validated.targets) for logits in candidates[1:]]
         kept, chosen = float(settings.keep), job.ranks.share(int(torch.stack(losses).argmin()))
     if chosen < 0 or kept == 1:
-        return Tuned(None, 1.0, validated.logits if parts else None)
+        return Tuned(None, 1.0, before)
 
     def features(offsets: Sequence[Tensor]) -> Tensor:
         return job.ranks.share(probe.moved((1 - kept) * offsets[chosen]))
 
-    logits = None
-    if parts:
-        logits = torch.empty_like(validated.logits)
-        for fold, offsets in parts.items():
-            held = [i for i, part in enumerate(splits.folds) if part == fold]
-            learner = by_name(job, job.names, features(offsets))
-            logits[held] = evaluate(job, learner, [splits.train[i] for i in held])
-    return Tuned(features(solutions), kept, logits, facts={"held to the texts by": f"{STRENGTHS[chosen]:g}"})
+    after = torch.empty_like(before)
+    for fold, offsets in parts.items():
+        held = [i for i in range(len(before)) if not splits.folds or splits.folds[i] == fold]
+        learner = by_name(job, job.names, features(offsets))
+        after[held] = evaluate(job, learner, [splits.validated[i] for i in held])
+    if settings.keep == "auto" and not job.ranks.share(choose([before, after], validated.targets)):
+        return Tuned(None, 1.0, before)
+    return Tuned(features(solutions), kept, after, facts={"held to the texts by": f"{STRENGTHS[chosen]:g}"})
 
 
-def _videos(job: Job, untouched: Learner, samples: Sequence[Sample]) -> Videos:
-    """Clips as the network, as it is, sees them."""
+def _videos(job: Job, text: Tensor, samples: Sequence[Sample]) -> Videos:
+    """Clips as the network, as it is, sees them beside texts (N, E)."""
+    texts = text.to(job.device)
 
     def seen(inputs: list[Tensor]) -> Tensor:
-        return torch.cat([job.front.finish(inputs).video.float(), untouched(inputs).float()], dim=1)
+        video, patches = job.front.finish(inputs)
+        video = F.normalize(video.float(), dim=-1)
+        prompted = texts.expand(len(video), -1, -1) if patches is None else job.model.prompts(texts, patches).float()
+        return torch.cat([video, (prompted @ video.unsqueeze(-1)).squeeze(-1), prompted.norm(dim=-1)], dim=1)
 
-    both = evaluate(job, seen, samples).clone()  # outside inference mode, so that the solving may use it
-    features, logits = both.split([job.model.config.embed_dim, len(job.names)], dim=1)
-    return Videos(features, logits, class_indices(samples, job.names))
+    columns = evaluate(job, seen, samples).clone()  # outside inference mode, so that the solving may use it
+    features, along, lengths = columns.split([texts.shape[1], len(texts), len(texts)], dim=1)
+    return Videos(features, along, lengths, class_indices(samples, job.names))
 
 
 def ablate(

@@ -4,6 +4,7 @@ A clip to validate on whose source is learned from as well measures memory, not 
 """
 
 import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePath
@@ -25,7 +26,7 @@ _FROM_ONE_VIDEO = tuple(
         r"(.+_[fhlu]_(?:cm|nm)_np\d)_\w\w_\w+_\d+",  # HMDB51
         r"([\w-]{11})_\d{6}_\d{6}",  # Kinetics: YouTube's id, start, end
         r"(.+)-scene-\d+",  # PySceneDetect
-        r"(.+\d)[_-]\d+",  # name_12_3
+        r"(?!.*(?:19|20)\d\d)(.+[_-]\d{1,3})[_-]\d{1,3}",  # name_12_3, which is no date
     )
 )
 _NUMBERED = re.compile(r"(.*?)(\d+)")
@@ -136,7 +137,8 @@ def _names(samples: Sequence[Sample]) -> list[str | None]:
     stems = [PurePath(sample.path).stem for sample in samples]
     matches = [next((m for p in _FROM_ONE_VIDEO if (m := p.fullmatch(stem))), None) for stem in stems]
     names = [match and match[1] for match in matches]
-    return [name if names.count(name) <= len(samples) / 2 else None for name in names]
+    counts = Counter(names)
+    return [name if counts[name] <= len(samples) / 2 else None for name in names]
 
 
 def _follow(one: Sample, other: Sample) -> bool:
