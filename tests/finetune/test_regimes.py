@@ -127,7 +127,7 @@ FIRST = torch.zeros(8, dtype=torch.int64)
     ("candidates", "chosen"),
     [
         ([logits(*[0.1] * 8), logits(*[2.0] * 8)], 1),
-        ([logits(*[0.1] * 8), logits(*[2.0] * 7, -2.0)], 0),  # likelier, but one clip is lost
+        ([logits(*[0.1] * 8), logits(*[3.0] * 5, *[-0.1] * 3)], 0),  # likelier, but three clips are lost
         ([logits(*[0.1] * 8), logits(*[0.3, 0.01] * 4)], 0),  # less than chance allows
         ([logits(*[2.0] * 8), logits(*[1.0] * 8)], 0),  # worse
         # what chance cannot tell from the best: the nearest to the original

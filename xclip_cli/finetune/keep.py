@@ -22,22 +22,22 @@ def top(logits: Tensor, targets: Tensor, k: int = 1) -> float | None:
 def choose(candidates: Sequence[Tensor], targets: Tensor, slack: float = 0.0) -> int:
     """The index of the logits (n, N) to take, of candidates that move from the untouched model, the first, away.
 
-    Counted are those whose top-1 is not below the untouched model's and whose gain in log-likelihood is more than
-    chance allows (95 %, by the paired differences). Taken is the likeliest of them, or one before it that has no less
-    right and is behind by no more than ``slack`` standard errors: 1 is the rule of Breiman et al., 1984. 0 where none
-    counts.
+    Counted are those whose gain in log-likelihood over the untouched model is more than chance allows (95 %, by the
+    paired differences), and whose loss in top-1, if any, is not (one standard error). Taken is the likeliest of them,
+    or one before it that has no less right and is behind by no more than ``slack`` standard errors: 1 is the rule of
+    Breiman et al., 1984. 0 where none counts.
     """
     losses = torch.stack([F.cross_entropy(logits, targets, reduction="none") for logits in candidates])
-    right = [int((logits.argmax(1) == targets).sum()) for logits in candidates]
+    right = torch.stack([(logits.argmax(1) == targets).float() for logits in candidates])
 
-    def lead(of: int, over: int) -> tuple[float, float]:
-        """In log-likelihood: the mean and its standard error."""
-        gains = losses[over] - losses[of]
+    def lead(of: int, over: int, by: Tensor) -> tuple[float, float]:
+        """The mean and its standard error."""
+        gains = by[of] - by[over]
         return gains.mean().item(), gains.std().item() / len(gains) ** 0.5
 
     def counts(i: int) -> bool:
-        mean, error = lead(i, over=0)
-        return right[i] >= right[0] and mean > _ERRORS * error
+        (likelier, error), (righter, noise) = lead(i, 0, -losses), lead(i, 0, right)
+        return likelier > _ERRORS * error and righter >= -noise
 
     counted = [i for i in range(1, len(candidates)) if len(targets) > 1 and counts(i)]
     if not counted:
@@ -45,8 +45,8 @@ def choose(candidates: Sequence[Tensor], targets: Tensor, slack: float = 0.0) ->
     best = min(counted, key=lambda i: losses[i].mean().item())
 
     def is_as_good(i: int) -> bool:
-        mean, error = lead(best, over=i)
-        return i == best or (right[i] >= right[best] and mean <= slack * error)
+        mean, error = lead(best, i, -losses)
+        return i == best or bool(right[i].sum() >= right[best].sum() and mean <= slack * error)
 
     return next(i for i in counted if is_as_good(i))
 
