@@ -211,7 +211,7 @@ from xclip_cli.checkpoint import base, open_checkpoint
 from xclip_cli.labels import from_names
 from xclip_cli.textcache import text_features
 if sys.argv[2] == "warm":
-    base.TextTower = None  # building one would fail
+    base.make_tower = None  # building one would fail
 checkpoint = open_checkpoint(sys.argv[1])
 checkpoint.video_model()
 print(text_features(from_names("running,slam dunk"), checkpoint).double().sum().item())

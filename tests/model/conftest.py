@@ -1,5 +1,8 @@
 """A reference network of transformers with random weights, and the same weights in ours."""
 
+import importlib.util
+from pathlib import Path
+
 import pytest
 import torch
 from torch import nn
@@ -112,3 +115,17 @@ def kit():
         tokens=toy_tokens,
         frames=toy_frames,
     )
+
+
+@pytest.fixture
+def load_recipe():
+    """A module of weights/recipe, which is no package."""
+
+    def load(name: str):
+        path = Path(__file__).resolve().parents[2] / "weights" / "recipe" / f"{name}.py"
+        spec = importlib.util.spec_from_file_location(f"recipe_{name}", path)
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        return module
+
+    return load

@@ -11,7 +11,7 @@ from torch import nn
 from xclip_cli.model.config import VisionConfig
 from xclip_cli.model.stem import MULTIPLIERS, ConvSame, EfficientNetLite, make_stem
 
-TRUNK_SIZES = {"efficientnet_lite0": 3.35e6, "efficientnet_lite2": 4.78e6}
+TRUNK_SIZES = {"efficientnet_lite0": 3.35e6, "efficientnet_lite1": 4.12e6, "efficientnet_lite2": 4.78e6}
 
 
 @pytest.mark.parametrize(
@@ -93,21 +93,6 @@ def test_folding_changes_nothing(trunk, load_recipe):
         expected = F.relu6(layer(x, "_conv_head", "_bn1", folded.head))
         assert expected.std() > 0.1
         assert (folded(picture) - expected).abs().max() < 1e-3
-
-
-@pytest.fixture
-def load_recipe():
-    """A module of weights/recipe, which is no package."""
-    import importlib.util
-
-    def load(name: str):
-        path = Path(__file__).resolve().parents[2] / "weights" / "recipe" / f"{name}.py"
-        spec = importlib.util.spec_from_file_location(f"recipe_{name}", path)
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-        return module
-
-    return load
 
 
 def test_a_trunk_whose_activations_are_in_place_has_the_gradients_of_one_whose_are_not(monkeypatch):

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from xclip_cli.errors import ModelError
 from xclip_cli.files import content_sha256
 from xclip_cli.model.config import XclipConfig
-from xclip_cli.model.text import TextTower, count_tokens, tokenize, trim
+from xclip_cli.model.text import make_tokenizer, make_tower, trim
 from xclip_cli.model.xclip import Xclip
 from xclip_cli.registry import Preprocessing
 
@@ -99,7 +99,7 @@ def xclip_checkpoint(
     def text_encoder() -> TextEncoder:
         tower = load(lambda: nn.ModuleDict({"text": _text_tower(config)}), _is_text)["text"]
         encode, length = lambda tokens: tower(trim(tokens)), config.text.context_length
-        return TextEncoder(encode, tokenize, count_tokens, length, known or {})
+        return TextEncoder(encode, *make_tokenizer(config.text), length, known or {})
 
     def full_model() -> Xclip:
         return load(lambda: Xclip(config), lambda key: True)
@@ -122,8 +122,8 @@ def _is_text(key: str) -> bool:
     return key.startswith(("text.", "text_model.", "text_projection."))
 
 
-def _text_tower(config: XclipConfig) -> TextTower:
-    return TextTower(config.text, config.embed_dim, config.activation)
+def _text_tower(config: XclipConfig) -> nn.Module:
+    return make_tower(config.text, config.embed_dim, config.activation)
 
 
 @contextmanager

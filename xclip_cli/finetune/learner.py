@@ -8,7 +8,7 @@ from torch.nn.utils import parametrize
 
 from xclip_cli.errors import UsageError
 from xclip_cli.model.block import Attention, Mlp, parameter
-from xclip_cli.model.text import count_tokens, tokenize, trim
+from xclip_cli.model.text import make_tokenizer, trim
 from xclip_cli.model.xclip import VideoFeatures, Xclip, cosine
 
 from .regimes import Regime, is_new
@@ -94,10 +94,11 @@ class Learner(nn.Module):
         super().__init__()
         model = front.model
         self.model, self.regime, self.front = model, regime, front
-        self.register_buffer("tokens", trim(tokenize(list(names))), persistent=False)
+        tokenizer = make_tokenizer(model.config.text)
+        self.register_buffer("tokens", trim(tokenizer.tokenize(list(names))), persistent=False)
         self.context = parameter(context, model.config.text.width) if context else None
         self.classifier = parameter(len(names), model.config.embed_dim) if regime.head == "classifier" else None
-        longest = max(count_tokens(list(names))) + context
+        longest = max(tokenizer.count_tokens(list(names))) + context
         if longest > model.config.text.context_length:
             raise UsageError(
                 f"the longest label and --learn-context {context} make {longest} tokens: this model reads "

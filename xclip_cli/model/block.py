@@ -27,11 +27,14 @@ class Attention(nn.Module):
         self.v = nn.Linear(width, width, bias=qkv_bias)
         self.out = nn.Linear(width, width)
 
-    def forward(self, query: Tensor, memory: Tensor | None = None, causal: bool = False) -> Tensor:
+    def forward(
+        self, query: Tensor, memory: Tensor | None = None, causal: bool = False, mask: Tensor | None = None
+    ) -> Tensor:
+        """``mask``, if given, is true where a query may look, and broadcasts to (B, heads, N, M)."""
         memory = query if memory is None else memory
         q, k, v = (self._split(x) for x in (self.q(query), self.k(memory), self.v(memory)))
         q = q.expand(k.shape[0], -1, -1, -1)
-        return self.out(F.scaled_dot_product_attention(q, k, v, is_causal=causal).transpose(1, 2).flatten(2))
+        return self.out(F.scaled_dot_product_attention(q, k, v, mask, is_causal=causal).transpose(1, 2).flatten(2))
 
     def _split(self, x: Tensor) -> Tensor:
         return x.unflatten(2, (self.heads, -1)).transpose(1, 2)

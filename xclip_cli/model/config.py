@@ -6,15 +6,20 @@ from typing import Any, Literal, get_args
 
 from xclip_cli.errors import ModelError
 
-Stem = Literal["patch", "efficientnet_lite0", "efficientnet_lite2"]
+Stem = Literal["patch", "efficientnet_lite0", "efficientnet_lite1", "efficientnet_lite2"]
+TextKind = Literal["clip", "bert"]
 Activation = Literal["quick_gelu", "gelu"]
 
 HEAD_WIDTH = 64
+SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]")  # of a WordPiece vocabulary: padding, unknown, start, end
 
 
 @dataclass(frozen=True)
 class VisionConfig:
-    """The frame encoder. An EfficientNet stem always gives one token for each 32 x 32 pixels."""
+    """The frame encoder. An EfficientNet stem always gives one token for each 32 x 32 pixels.
+
+    ``class_hidden``: hidden units of an MLP between such a stem's pooled feature and the class token; None: no MLP.
+    """
 
     image_size: int = 224
     patch_size: int = 32
@@ -22,15 +27,19 @@ class VisionConfig:
     layers: int = 12
     heads: int = 12
     stem: Stem = "patch"
+    class_hidden: int | None = None
 
     def __post_init__(self):
-        _check_positive(self, "vision", ("image_size", "patch_size", "width", "heads"))
+        optional = () if self.class_hidden is None else ("class_hidden",)
+        _check_positive(self, "vision", ("image_size", "patch_size", "width", "heads", *optional))
         _check_choice("vision.stem", self.stem, get_args(Stem))
         _check_heads("vision", self.width, self.heads)
         if self.stem == "patch" and self.image_size % self.patch_size:
             raise ModelError(f"vision.image_size is {self.image_size}; it must be a multiple of {self.patch_size}")
         if self.stem != "patch" and self.patch_size != 32:
             raise ModelError(f"vision.patch_size is {self.patch_size}; the stem {self.stem} needs 32")
+        if self.stem == "patch" and self.class_hidden is not None:
+            raise ModelError(f"vision.class_hidden is {self.class_hidden}; the stem patch has no such part")
 
     @property
     def num_patches(self) -> int:
@@ -40,7 +49,11 @@ class VisionConfig:
 
 @dataclass(frozen=True)
 class TextConfig:
-    """The text tower. ``token_width`` factorises the token table: (vocab, token_width), then a linear map to width."""
+    """The text tower: CLIP's, causal, or BERT's, which takes the mean over all tokens.
+
+    ``token_width`` factorises CLIP's token table: (vocab, token_width), then a linear map to width. ``vocabulary`` is
+    that of BERT's WordPiece tokenizer: piece i has the id i, and [PAD] is 0. CLIP's tokenizer needs none.
+    """
 
     context_length: int = 77
     vocab_size: int = 49408
@@ -48,11 +61,16 @@ class TextConfig:
     layers: int = 12
     heads: int = 8
     token_width: int | None = None
+    kind: TextKind = "clip"
+    vocabulary: tuple[str, ...] | None = field(default=None, repr=False)
 
     def __post_init__(self):
+        _check_choice("text.kind", self.kind, get_args(TextKind))
         optional = () if self.token_width is None else ("token_width",)
         _check_positive(self, "text", ("context_length", "vocab_size", "width", "heads", *optional))
         _check_heads("text", self.width, self.heads)
+        if self.kind == "bert" or self.vocabulary is not None:
+            object.__setattr__(self, "vocabulary", _checked_vocabulary(self))
 
 
 @dataclass(frozen=True)
@@ -156,6 +174,23 @@ def _check_positive(config: Any, where: str, names: tuple[str, ...]) -> None:
 def _check_choice(name: str, value: Any, choices: tuple[str, ...]) -> None:
     if value not in choices:
         raise ModelError(f"{name} is {value!r}; it must be one of {', '.join(choices)}")
+
+
+def _checked_vocabulary(text: TextConfig) -> tuple[str, ...]:
+    """As a tuple, whatever sequence a file had it in."""
+    words = text.vocabulary
+    if text.kind != "bert" or text.token_width is not None:
+        raise ModelError(f"text.kind is {text.kind!r}; 'bert' needs a vocabulary, 'clip' alone takes a token_width")
+    if not isinstance(words, list | tuple) or not all(isinstance(word, str) for word in words):
+        raise ModelError(f"text.vocabulary is {str(words)[:40]!r}; a text tower of kind 'bert' needs a list of strings")
+    if len(words) != text.vocab_size or len(set(words)) != len(words):
+        counts = f"{len(words)} words, {len(set(words))} of them different"
+        raise ModelError(f"text.vocabulary has {counts}; vocab_size asks for {text.vocab_size} different ones")
+    if absent := [special for special in SPECIAL_TOKENS if special not in words]:
+        raise ModelError(f"text.vocabulary lacks {absent[0]}; it must have {', '.join(SPECIAL_TOKENS)}")
+    if words[0] != SPECIAL_TOKENS[0]:
+        raise ModelError(f"text.vocabulary begins with {words[0]!r}; it must begin with {SPECIAL_TOKENS[0]}")
+    return tuple(words)
 
 
 def _check_heads(where: str, width: int, heads: int) -> None:

@@ -19,7 +19,11 @@ STAGES = (
     (6, 5, 2, 192, 4),
     (6, 3, 1, 320, 1),
 )
-MULTIPLIERS = {"efficientnet_lite0": (1.0, 1.0), "efficientnet_lite2": (1.1, 1.2)}  # of width and depth
+MULTIPLIERS = {  # of width and depth
+    "efficientnet_lite0": (1.0, 1.0),
+    "efficientnet_lite1": (1.0, 1.1),
+    "efficientnet_lite2": (1.1, 1.2),
+}
 STEM_CHANNELS, HEAD_CHANNELS, CLASSES = 32, 1280, 1000
 
 
@@ -27,7 +31,7 @@ def make_stem(vision: VisionConfig) -> nn.Module:
     """The stem that the configuration names: (B, 3, S, S) -> (B, 1 + P, width)."""
     if vision.stem == "patch":
         return PatchStem(vision.patch_size, vision.width)
-    return EfficientNetStem(*MULTIPLIERS[vision.stem], vision.width)
+    return EfficientNetStem(*MULTIPLIERS[vision.stem], vision.width, vision.class_hidden)
 
 
 class PatchStem(nn.Module):
@@ -47,16 +51,18 @@ class EfficientNetStem(nn.Module):
     """A convolutional trunk whose last map gives the patch tokens and whose pooled feature gives the class token.
 
     The trunk's own classifier stays part of it: the class token is a linear map of the pooled feature plus the mean of
-    one vector per class, weighted by the classifier's probabilities (ConSE, Norouzi et al., ICLR 2014).
+    one vector per class, weighted by the classifier's probabilities (ConSE, Norouzi et al., ICLR 2014). With
+    ``class_hidden``, an MLP of that many hidden units on the pooled feature is added.
     """
 
-    def __init__(self, width_multiplier: float, depth_multiplier: float, width: int):
+    def __init__(self, width_multiplier: float, depth_multiplier: float, width: int, class_hidden: int | None = None):
         super().__init__()
         self.trunk = EfficientNetLite(width_multiplier, depth_multiplier)
         self.patch_proj = nn.Linear(HEAD_CHANNELS, width)
         self.class_proj = nn.Linear(HEAD_CHANNELS, width)
         self.classifier = nn.Linear(HEAD_CHANNELS, CLASSES)
         self.concepts = nn.Linear(CLASSES, width, bias=False)
+        self.class_mlp = _class_mlp(class_hidden, width) if class_hidden else None
 
     def forward(self, x: Tensor) -> Tensor:
         return self.tokens(self.trunk(x))
@@ -68,7 +74,8 @@ class EfficientNetStem(nn.Module):
 
     def class_token(self, pooled: Tensor) -> Tensor:
         """Mean of the last map (..., 1280) -> (..., width)."""
-        return self.class_proj(pooled) + self.concepts(self.classifier(pooled).softmax(dim=-1))
+        token = self.class_proj(pooled) + self.concepts(self.classifier(pooled).softmax(dim=-1))
+        return token if self.class_mlp is None else token + self.class_mlp(pooled)
 
 
 class EfficientNetLite(nn.Module):
@@ -127,6 +134,12 @@ class ConvSame(nn.Conv2d):
             down, across = (max(0, (-(-size // stride) - 1) * stride + kernel - size) for size in x.shape[-2:])
             x = F.pad(x, (across // 2, across - across // 2, down // 2, down - down // 2))
         return super().forward(x)
+
+
+def _class_mlp(hidden: int, width: int) -> nn.Module:
+    return nn.Sequential(
+        nn.LayerNorm(HEAD_CHANNELS), nn.Linear(HEAD_CHANNELS, hidden), nn.GELU(), nn.Linear(hidden, width)
+    )
 
 
 def _scale_channels(channels: int, multiplier: float) -> int:

@@ -1,16 +1,39 @@
-"""CLIP's text tower and its tokenizer."""
+"""CLIP's text tower and its tokenizer; which tower and tokenizer a configuration names."""
 
 import importlib.util
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .bert import BertTower
 from .block import Block, parameter
 from .config import Activation, TextConfig
+from .wordpiece import WordPiece
+
+
+class Tokenizer(NamedTuple):
+    """Texts -> token ids (N, L) int64, cut where too long; and how many tokens each text needs, never cut."""
+
+    tokenize: Callable[[list[str]], Tensor]
+    count_tokens: Callable[[list[str]], list[int]]
+
+
+def make_tokenizer(config: TextConfig) -> Tokenizer:
+    """The tokenizer that the configuration's text tower reads."""
+    if config.vocabulary is None:
+        return Tokenizer(tokenize, count_tokens)
+    pieces = WordPiece(config.vocabulary, config.context_length)
+    return Tokenizer(pieces.tokenize, pieces.count_tokens)
+
+
+def make_tower(config: TextConfig, embed_dim: int, activation: Activation) -> nn.Module:
+    """The text tower that the configuration names: tokens (N, L) -> text features (N, E)."""
+    return BertTower(config, embed_dim) if config.kind == "bert" else TextTower(config, embed_dim, activation)
 
 
 class TextTower(nn.Module):
@@ -41,11 +64,8 @@ class TextTower(nn.Module):
 
 
 def trim(tokens: Tensor) -> Tensor:
-    """(N, L) -> (N, longest), without the padding that all rows share.
-
-    Attention is causal, so what stands after the end token never reaches a feature.
-    """
-    return tokens[:, : int(tokens.argmax(dim=-1).max()) + 1] if len(tokens) else tokens
+    """(N, L) -> (N, longest), without the zeros on the right that all rows share: padding, which no tower looks at."""
+    return tokens[:, : int(tokens.any(dim=0).nonzero().max()) + 1] if tokens.any() else tokens
 
 
 def tokenize(texts: list[str]) -> Tensor:

@@ -16,7 +16,7 @@ from .cct import FrameEncoder
 from .config import XclipConfig
 from .mit import FrameIntegration
 from .prompt import VideoPrompts
-from .text import TextTower, trim
+from .text import make_tower, trim
 
 
 class VideoFeatures(NamedTuple):
@@ -59,7 +59,7 @@ class Xclip(nn.Module):
         self.visual = FrameEncoder(config)
         self.mit = FrameIntegration(config) if config.mit_layers else None
         self.prompts = VideoPrompts(config) if config.prompt_layers else None
-        self.text = TextTower(config.text, config.embed_dim, config.activation) if text else None
+        self.text = make_tower(config.text, config.embed_dim, config.activation) if text else None
         self.logit_scale = nn.Parameter(torch.tensor(math.log(1 / 0.07)))
         self.apply(initialise)
 
