@@ -12,7 +12,7 @@ from typing import Protocol
 import numpy as np
 import torch
 import torch.nn.functional as F
-from protocol import FOLDS, NUM_FRAMES, SAME, Caches, Task, long_lists, tasks
+from protocol import NUM_FRAMES, SAME, Caches, Task, long_lists, tasks
 from torch import Tensor
 
 from xclip_cli.model.xclip import VideoFeatures, Xclip
@@ -37,7 +37,7 @@ class Pooled:
         self.head = head
 
     def features(self, caches: Caches, clips: list[tuple[int, ...]]) -> VideoFeatures:
-        pooled = caches.plain
+        pooled = caches.pooled[0]
         return VideoFeatures(torch.stack([F.normalize(self.head(pooled[list(c)]), dim=-1).mean(0) for c in clips]))
 
     def cosines(self, features: VideoFeatures, text: Tensor) -> Tensor:
@@ -157,10 +157,28 @@ def table(scores: Scores, against: Scores | None = None) -> str:
         mean, low, high = interval(some)
         lists = scores.ranks[task].mean(1) if task in ranks else np.mean([r.mean(1) for r in scores.ranks.values()], 0)
         surprise = np.mean([likelihoods[k].mean() for k in some])
-        line = f"{task:10} {sum(map(len, some.values())):5} clips  MRR {100 * mean:5.1f} [{100 * low:.1f}, {100 * high:.1f}]"
+        clips = sum(map(len, some.values()))
+        line = f"{task:10} {clips:5} clips  MRR {100 * mean:5.1f} [{100 * low:.1f}, {100 * high:.1f}]"
         line += f"  own {100 * lists[0]:5.1f} all {100 * lists[1]:5.1f} k400 {100 * lists[2]:5.1f}  ll {surprise:6.3f}"
         if others:
             mean, low, high = interval({k: some[k] - others[k] for k in some})
             line += f"  diff {100 * mean:+5.1f} [{100 * low:+.1f}, {100 * high:+.1f}]"
         lines.append(line)
     return "\n".join([*lines, f"scale {scores.scale():.0f}"])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("work", type=Path)
+    parser.add_argument("names", nargs="+", help="of runs with --fold, all folds and seeds of one recipe")
+    parser.add_argument("--against", nargs="+", help="as many runs of another recipe")
+    args = parser.parse_args()
+    runs, others = (
+        Scores.load(*(args.work / "scores" / f"{name}.npz" for name in some)) if some else None
+        for some in (args.names, args.against)
+    )
+    print(table(runs, others))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,9 +1,8 @@
-"""What the bundled model is chosen by: clips and photos of names that a run was never shown, and the names to choose among.
+"""What the bundled model is chosen by: clips and photos of names never shown to a run, and the names to choose among.
 
 Two folds hold back different names; README.md says why each set is here.
 """
 
-import csv
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import yaml
-from data import Photo, photos, spaced
+from data import Photo, clips, photos, spaced
 from torch import Tensor
 
 FOLDS, SAME, NUM_FRAMES = 2, 0.7, 8
@@ -30,18 +29,17 @@ class Task:
 
 
 class Caches:
-    """Trunk maps and pooled features by place: photos by their row, then the frames of the clips of actions.csv."""
+    """Trunk maps and pooled features by place: photos by their row, then every frame of the real clips."""
 
     def __init__(self, data: Path, work: Path):
-        self.photos = photos(data)
-        with (data / "actions" / "actions.csv").open(newline="") as file:
-            self.actions = list(csv.DictReader(file))
-        self.work, self.clip_maps = work, np.load(work / "actions.npy", mmap_mode="r")
+        self.photos, self.clips, self.work = photos(data), clips(data), work
         self.views = [np.load(path, mmap_mode="r") for path in sorted(work.glob("maps?.npy"))]
+        self.clip_maps = np.load(work / "maps-clips.npy", mmap_mode="r")  # (clips, T, 64, 352)
+        self.pooled = [self._pooled(view) for view in range(len(self.views))]
 
-    def pooled(self, view: int) -> Tensor:
-        """float32 (places, 1280); real clips have one view only."""
-        parts = [np.load(self.work / f"pooled{view}.npy"), np.load(self.work / "actions-pooled.npy")]
+    def _pooled(self, view: int) -> Tensor:
+        # Of the real clips there is one view only.
+        parts = [np.load(self.work / f"pooled{view}.npy"), np.load(self.work / "pooled-clips.npy")]
         return torch.from_numpy(np.concatenate([part.reshape(-1, part.shape[-1]) for part in parts])).float()
 
     def maps(self, places: list[int], view: int = 0) -> np.ndarray:
@@ -50,10 +48,10 @@ class Caches:
         frames = self.clip_maps.reshape(-1, *self.clip_maps.shape[2:])
         return np.stack([frames[p - count] if p >= count else self.views[view][p] for p in places])
 
-    def action_clips(self) -> list[tuple[int, ...]]:
-        """Places of the frames of every clip of actions.csv."""
-        first = len(self.photos)
-        return [tuple(range(first + NUM_FRAMES * k, first + NUM_FRAMES * (k + 1))) for k in range(len(self.actions))]
+    def frames(self, clip: int) -> tuple[int, ...]:
+        """Places of the frames of a real clip."""
+        first = len(self.photos) + NUM_FRAMES * clip
+        return tuple(range(first, first + NUM_FRAMES))
 
 
 def gym_name(photo: Photo) -> str | None:
@@ -66,6 +64,8 @@ def everyday(rows: list[Photo]) -> dict[int, str]:
     """Row number -> action, where two captions or more speak of it and of no other."""
     shown = {}
     for number, row in enumerate(rows):
+        if not row.captions:
+            continue
         hits = {name: sum(bool(re.search(p, c, re.I)) for c in row.captions) for name, p in SETS["everyday"].items()}
         found = [name for name, count in hits.items() if count >= 2]
         if len(found) == 1:
@@ -81,16 +81,18 @@ def held_names(rows: list[Photo], fold: int) -> set[str]:
     return set().union(*held, sports[2 * fold :: 5])
 
 
-def held_back(rows: list[Photo], fold: int, plain: Callable[[list[str]], Tensor]) -> set[int]:
-    """Rows that a run of this fold may not learn from; of other sets, those whose label means the same too.
+def held_back(caches: Caches, fold: int, plain: Callable[[list[str]], Tensor]) -> set[int]:
+    """Places that a run of this fold may not learn from; of other sets, those whose label means the same too.
 
     ``plain``: texts -> unit MiniLM embeddings, by which two names mean the same from a cosine of ``SAME`` on.
     """
+    rows = caches.photos
     held = sorted(held_names(rows, fold))
     labels = sorted({r.label for r in rows if r.label and r.source not in ("imagenet", "exercises")})
     same = {labels[i] for i in (plain(labels) @ plain(held).T >= SAME).any(1).nonzero().flatten().tolist()}
     gone = {i for i, r in enumerate(rows) if r.label in same or (r.source == "exercises" and gym_name(r) in held)}
-    return gone | set(everyday(rows)) | {i for i, r in enumerate(rows) if r.split == "val"}
+    real = range(len(rows), len(rows) + NUM_FRAMES * len(caches.clips))
+    return gone | set(everyday(rows)) | set(real) | {i for i, r in enumerate(rows) if r.split == "val"}
 
 
 def tasks(caches: Caches, fold: int) -> dict[str, Task]:
@@ -110,8 +112,8 @@ def tasks(caches: Caches, fold: int) -> dict[str, Task]:
             pairs.setdefault(row.label, []).append(i)
     pairs = [tuple(pair) for pair in pairs.values()]
     made["gym"] = Task(pairs, [gym_name(rows[pair[0]]) for pair in pairs], sorted(SETS["gym"]))
-    labels = [row["label"] for row in caches.actions]
-    made["real clips"] = Task(caches.action_clips(), labels, sorted(set(labels)))
+    real = {k: clip.label for k, clip in enumerate(caches.clips) if clip.source == "actions"}
+    made["real clips"] = Task([caches.frames(k) for k in real], list(real.values()), sorted({*real.values()}))
     return made
 
 
@@ -119,7 +121,7 @@ def long_lists(data: Path, caches: Caches) -> dict[str, list[str]]:
     """The lists that the names of a set are mixed into: the names of all sets, and kinetics400."""
     rows = caches.photos
     own = {r.label for r in rows if r.label and r.source not in ("imagenet", "exercises", "caltech101")}
-    own |= {row["label"] for row in caches.actions} | set(SETS["gym"]) | set(SETS["everyday"])
+    own |= {clip.label for clip in caches.clips} | set(SETS["gym"]) | set(SETS["everyday"])
     kinetics = {spaced(line) for line in (data / "labels" / "kinetics400.txt").open() if line.strip()}
     return {"all": sorted(own), "k400": sorted(kinetics)}
 
