@@ -103,7 +103,8 @@ def fit(model: Xclip, teachers: Teachers, material: Material, asked: Tensor, tur
         with torch.no_grad():
             taught = teachers(pooled)
         with torch.autocast("cpu", torch.bfloat16):
-            ours = F.normalize(stem.class_token(pooled).float() @ turned, dim=-1)
+            token = stem.class_token(pooled)
+        ours = F.normalize(token.float() @ turned, dim=-1)
         texts = asked[torch.randint(len(asked), (ASKED,))]
         distance = 1 - (ours * taught).sum(-1).mean()
         loss = 8 * distance + F.cross_entropy(SCALE * ours @ texts.T, (SCALE * taught @ texts.T).softmax(1))
