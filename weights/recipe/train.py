@@ -25,7 +25,7 @@ from tune_text import EMBED_DIM, Text, text_config
 from xclip_cli.model.config import VisionConfig, XclipConfig
 from xclip_cli.model.xclip import Xclip
 
-CLASS_HIDDEN, STEPS, RATE, ASKED = 1536, 500, 5e-4, 1024
+CLASS_HIDDEN, STEPS, RATE, ASKED = 1536, 300, 5e-4, 1024
 QUIET = 0.02  # of the usual size of what a residual branch adds
 
 
