@@ -1,10 +1,16 @@
-"""What many tests share: a toy model, real clips where they are installed, clips made on the spot."""
+"""What many tests share: the program, a toy model, real clips where they are installed, clips made on the spot."""
 
 import os
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # the processes share the cores: torch, where it is imported, takes one
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+import signal
+import subprocess
+import sys
+import tempfile
+import traceback
+from contextlib import ExitStack, contextmanager
 from importlib import metadata
 from pathlib import Path
 
@@ -25,6 +31,77 @@ def cache(tmp_path_factory):
         os.environ["XCLIP_CACHE"] = before
 
 
+@contextmanager
+def _streams(stdin: bytes):
+    """The three standard streams as a new process finds them, down to their descriptors; gives the two written ones."""
+    with ExitStack() as stack:
+        files = [stack.enter_context(tempfile.TemporaryFile()) for _ in range(3)]
+        files[0].write(stdin)
+        files[0].seek(0)
+        for number, (name, file) in enumerate(zip(("stdin", "stdout", "stderr"), files, strict=True)):
+            before = getattr(sys, name)
+            if number:
+                before.flush()
+            kept = os.dup(number)
+            stack.callback(os.close, kept)
+            stack.callback(os.dup2, kept, number)
+            stack.callback(setattr, sys, name, before)
+            os.dup2(file.fileno(), number)
+            errors = "backslashreplace" if name == "stderr" else "strict"
+            stream = open(number, "w" if number else "r", encoding="utf-8", errors=errors, closefd=False)  # noqa: SIM115
+            stack.callback(stream.close)
+            setattr(sys, name, stream)
+        yield files[1:]
+
+
+def _exit_code(main) -> int:
+    """What a process that runs ``main`` ends with; an error that it lets through is a traceback on stderr, and 1."""
+    try:
+        main()
+    except SystemExit as stop:
+        return stop.code or 0
+    except Exception:
+        traceback.print_exc()
+        return 1
+    return 0
+
+
+def run_xclip(*arguments, stdin=b"", cwd=None, env=None, text=True):
+    """As `subprocess.run` of the program, but in this process, which has long imported what it needs.
+
+    It has standard streams of its own, down to their descriptors: what libraries and children write is caught as well.
+    """
+    from xclip_cli import textcache
+    from xclip_cli.cli import app, console
+
+    command = ["xclip", *map(str, arguments)]
+    interrupt = signal.getsignal(signal.SIGINT)
+    for forget in (console.out.cache_clear, console.err.cache_clear, textcache.forget):
+        forget()
+    try:
+        with pytest.MonkeyPatch.context() as patch, _streams(stdin) as streams:
+            patch.setattr(sys, "argv", command)
+            for name, value in {"OMP_WAIT_POLICY": "PASSIVE", **(env or {})}.items():
+                patch.setenv(name, value)
+            if cwd:
+                patch.chdir(cwd)
+            code = _exit_code(app.main)
+            sys.stdout.flush(), sys.stderr.flush()
+            written = []
+            for stream in streams:
+                stream.seek(0)
+                written.append(stream.read().decode() if text else stream.read())
+    finally:
+        signal.signal(signal.SIGINT, interrupt)
+    return subprocess.CompletedProcess(command, code, *written)
+
+
+@pytest.fixture
+def xclip():
+    """A function: runs the program with these arguments, see `run_xclip`."""
+    return run_xclip
+
+
 @pytest.fixture(scope="session")
 def toy_config():
     from xclip_cli.model.config import TextConfig, VisionConfig, XclipConfig
@@ -38,8 +115,36 @@ def toy_config():
 
 
 @pytest.fixture(scope="session")
+def vocabulary():
+    """A small one of BERT's kind: letters, their continuations, and a few words and endings."""
+    letters = "abcdefghijklmnopqrstuvwxyz0123456789.,;:!?'-&#$[]()跑步狗ωσßœ"
+    words = ("a", "dog", "run", "running", "back", "slam", "dunk", "the", "##ning", "##s", "##ing", "naive", "##ive")
+    tokens = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", *letters, *(f"##{letter}" for letter in letters), *words)
+    return tuple(dict.fromkeys(tokens))
+
+
+@pytest.fixture(scope="session")
+def bert_config(toy_config, vocabulary):
+    """The toy with a text tower of BERT's kind."""
+    from dataclasses import replace
+
+    text = replace(toy_config.text, kind="bert", vocabulary=vocabulary, vocab_size=len(vocabulary))
+    return replace(toy_config, text=text)
+
+
+@pytest.fixture(scope="session")
+def bert_model(tmp_path_factory, bert_config):
+    """The path of such a model, with random weights."""
+    return _toy_file(tmp_path_factory, bert_config)
+
+
+@pytest.fixture(scope="session")
 def toy_model(tmp_path_factory, toy_config):
     """The path of a small X-CLIP with random weights, in our own format."""
+    return _toy_file(tmp_path_factory, toy_config)
+
+
+def _toy_file(tmp_path_factory, config) -> str:
     import torch
 
     from xclip_cli.checkpoint import save
@@ -49,7 +154,7 @@ def toy_model(tmp_path_factory, toy_config):
     path = tmp_path_factory.mktemp("toy") / "toy.safetensors"
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        model = Xclip(toy_config)
+        model = Xclip(config)
     preprocessing = Preprocessing(resize=36, crop=32, mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
     save(model, path, preprocessing=preprocessing, name="toy")
     return str(path)
@@ -69,7 +174,7 @@ def write_clip(path: Path, num_frames: int = 12, size: tuple[int, int] = (64, 48
     return path
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_clip():
     return write_clip
 

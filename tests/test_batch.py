@@ -228,7 +228,7 @@ def test_a_folder_without_videos_says_what_to_do(tmp_path):
 
 def test_the_files_of_an_earlier_run_are_not_found(folder, monkeypatch):
     monkeypatch.chdir(folder)
-    fill(folder, "tags.csv", "tags.csv.journal", ".tags.csv.7.part")
+    fill(folder, "tags.csv", "tags.csv.journal", "tags.csv.journal.windows", ".tags.csv.7.part")
     for path in (".", "[!n]*", str(folder)):
         found = batch.find_videos([path], output=Path("tags.csv"))
         assert not [video for video in found.videos if "tags" in video] and set(found.skipped) <= {".txt"}
@@ -256,10 +256,11 @@ def test_an_output_that_is_one_of_the_videos_is_refused(folder, output, journal)
         batch.check_output(target, videos, overwrite=True)
 
 
-def test_a_journal_may_not_be_one_of_the_videos(folder):
-    fill(folder, "o.csv.journal")
+@pytest.mark.parametrize("name", ["o.csv.journal", "o.csv.journal.windows"])
+def test_a_journal_may_not_be_one_of_the_videos(folder, name):
+    fill(folder, name)
     with pytest.raises(UsageError, match="would replace the input"):
-        batch.check_output(folder / "o.csv", [str(folder / "o.csv.journal")], overwrite=True)
+        batch.check_output(folder / "o.csv", [str(folder / name)], overwrite=True)
 
 
 def test_a_foreign_output_is_replaced_only_when_asked(tmp_path):
@@ -276,13 +277,13 @@ def test_a_foreign_output_is_replaced_only_when_asked(tmp_path):
 
 def finish(output, *videos, format_name="csv"):
     """As a run does: a journal and an output that it knows."""
-    results = [VideoResult(str(video), "m", "l", error="x") for video in videos]
+
+    def engine(videos, label_set, settings):
+        yield from (VideoResult(video, "m", "l", error="x") for video in videos)
+
+    job = batch.Batch(videos, from_names("a,b"), TagSettings(), engine)
     with Journal(output) as journal:
-        journal.load()
-        for result in results:
-            journal.append(str(result.video), result)
-        job = batch.Batch([result.video for result in results], from_names("a,b"), TagSettings())
-        job._results = {result.video: result for result in results}
+        assert len(list(job.run(journal))) == len(videos)
         job.write(output, format_name, journal)
 
 

@@ -73,7 +73,12 @@ def test_a_folder_that_is_missing_is_a_clear_error(tmp_path):
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
 def test_a_full_disk_is_a_clear_error(tmp_path):
     with Journal(tmp_path / "o.csv") as journal:
-        journal._file = open("/dev/full", "wb", buffering=0)  # noqa: SIM115
+        journal.load()
+        for number in os.listdir("/proc/self/fd"):
+            if os.path.realpath(f"/proc/self/fd/{number}") == os.path.realpath(journal.path):
+                full = os.open("/dev/full", os.O_WRONLY)
+                os.dup2(full, int(number))
+                os.close(full)
         with pytest.raises(OutputError, match="No space left"):
             journal.append("k", DONE)
 
@@ -98,10 +103,10 @@ def test_outputs_are_known_again_and_no_video_is_lost(tmp_path):
     write(output, ("k1", DONE), ("k2", DONE))
     with Journal(output) as journal:
         journal.load()
-        journal.note_output("1" * 64)
-        journal.note_output("2" * 64)
+        journal.note_outputs(["1" * 64])
+        journal.note_outputs(["2" * 64])
         journal.append("k3", DONE)
-        journal.note_output("1" * 64)
+        journal.note_outputs(["1" * 64])
     assert list(load(output)) == ["k1", "k2", "k3"]
     assert Journal(output).path.read_bytes().count(b"\n") == 3
     assert Journal(output).recorded() == ([os.path.abspath("a.mp4")], {"1" * 64, "2" * 64})
@@ -110,7 +115,7 @@ def test_outputs_are_known_again_and_no_video_is_lost(tmp_path):
 def test_an_empty_journal_notes_nothing(tmp_path):
     with Journal(tmp_path / "o.csv") as journal:
         journal.load()
-        journal.note_output("1" * 64)
+        journal.note_outputs(["1" * 64])
     assert Journal(tmp_path / "o.csv").recorded() == ([], set())
 
 

@@ -375,3 +375,52 @@ def test_a_file_of_another_kind_is_one_line(load, content, name, said):
     with pytest.raises(LabelError, match=said) as caught:
         load(content, name)
     assert "\n" not in caught.value.message
+
+
+@pytest.mark.parametrize("name", labels.builtin_names())
+def test_a_dumped_set_is_read_as_it_was(name, tmp_path):
+    label_set = labels.builtin(name)
+    calibration = labels.Calibration("mini", "1e10", 0.125)
+    for given in (label_set, dataclasses.replace(label_set, calibration=calibration)):
+        (tmp_path / "set.yaml").write_text(labels.dump(given), encoding="utf-8")
+        again = labels.load(tmp_path / "set.yaml")
+        assert again == given and again.fingerprint == given.fingerprint and again.about == given.about
+
+
+def test_names_that_yaml_takes_for_something_else_are_dumped_as_text(tmp_path):
+    names = [
+        "yes",
+        "12",
+        "1e3",
+        "2024-01-01",
+        "null",
+        "- a",
+        "a: b",
+        "#x",
+        "&a",
+        "!b",
+        "*c",
+        "'q'",
+        '"w"',
+        "{}",
+        "灌篮",
+        "~",
+    ]
+    (tmp_path / "set.yaml").write_text(labels.dump(labels.from_names(names)), encoding="utf-8")
+    assert [x.name for x in labels.load(tmp_path / "set.yaml").labels] == names
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("{model: a, fingerprint: b}", "calibration has no temperature"),
+        ("{model: a, fingerprint: b, temperature: 0}", "temperature is 0; it must be a number between 0.01 and 100"),
+        ("{model: a, fingerprint: b, temperature: .nan}", "temperature is .nan; it must be a number"),
+        ("{model: a, fingerprint: b, temperature: 1, x: 2}", "unknown key 'x' in calibration"),
+        ("7", "calibration must be a mapping"),
+    ],
+)
+def test_a_calibration_that_breaks_a_rule_is_refused_with_its_line(tmp_path, text, said):
+    (tmp_path / "set.yaml").write_text(f"labels: [a, b]\ncalibration: {text}\n")
+    with pytest.raises(LabelError, match=f"set.yaml:2: {re.escape(said)}"):
+        labels.load(tmp_path / "set.yaml")

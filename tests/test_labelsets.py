@@ -23,8 +23,8 @@ def names(label_set):
     return [label.name for label in label_set.labels]
 
 
-def test_the_twelve_sets_are_there():
-    assert labels.builtin_names() == sorted((*OWN, *BENCHMARKS))
+def test_the_thirteen_sets_are_there():
+    assert labels.builtin_names() == sorted((*OWN, *BENCHMARKS, "background"))
     assert {name: len(labels.builtin(name).labels) for name in BENCHMARKS} == BENCHMARKS
     with pytest.raises(LabelError, match="no built-in label set is called"):
         labels.builtin("../labelsets/everyday")

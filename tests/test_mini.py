@@ -2,8 +2,6 @@
 
 import csv
 import os
-import subprocess
-import sys
 
 from xclip_cli import hub
 from xclip_cli.checkpoint import open_checkpoint
@@ -17,10 +15,10 @@ def test_the_file_is_the_one_that_the_registry_describes():
     assert (checkpoint.num_frames, checkpoint.preprocessing) == (spec.num_frames, spec.preprocessing)
 
 
-def test_real_clips_get_their_own_label_far_more_often_than_by_chance(shared, tmp_path):
+def test_real_clips_get_their_own_label_far_more_often_than_by_chance(xclip, shared, tmp_path):
     clips, output = shared / "clips", tmp_path / "o.csv"
-    command = [sys.executable, "-m", "xclip_cli", "tag", clips, "--labels-file", clips / "labels.txt", "-o", output]
-    subprocess.run(command, check=True, capture_output=True)
+    done = xclip("tag", clips, "--labels-file", clips / "labels.txt", "-o", output)
+    assert done.returncode == 0, done.stderr
     with open(clips / "clips.csv", newline="") as stream:
         truth = {row["file"]: row["label"] for row in csv.DictReader(stream)}
     with open(output, newline="") as stream:

@@ -6,7 +6,6 @@ import pytest
 
 from xclip_cli.errors import UsageError
 from xclip_cli.outputs import FORMATS, format_of, markdown
-from xclip_cli.outputs.base import render
 from xclip_cli.outputs.csv import guarded, line
 from xclip_cli.results import COLUMNS, Segment, Tag, VideoResult, rows
 
@@ -19,7 +18,7 @@ FAILED = VideoResult("b.mp4", "mini", "everyday", error="it is no video")
 
 
 def text(name, results):
-    return "".join(render(FORMATS[name](), results))
+    return b"".join(FORMATS[name]().pieces(results)).decode()
 
 
 def read_csv(document):
@@ -65,7 +64,7 @@ def test_a_cell_in_markdown_is_one_line_and_breaks_no_table():
     assert text.splitlines() == ["| a | b |", "| --- | --- |", r"| x\|y | 1\n2\x1b[31m |", r"| caf\xe9 | 3 |"]
 
 
-@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize("name", ["csv", "json", "jsonl"])
 def test_names_that_are_no_utf8_become_printable(name):
     video = b"caf\xe9.mp4".decode("utf-8", "surrogateescape")
     assert "caf" in text(name, [result(video=video)]).encode("utf-8").decode("utf-8")

@@ -20,6 +20,8 @@ def test_the_wheel_carries_the_model_and_the_label_sets_and_no_recipe(tmp_path):
         "xclip_cli/weights/mini.safetensors",
         "xclip_cli/weights/MODEL_CARD.md",
         "xclip_cli/weights/NOTICE.md",
+        *(f"xclip_cli/outputs/html/{name}" for name in ("template.html", "style.css", "script.js")),
     } <= names
+    assert not [name for name in names if name.endswith(".png")]
     assert not [name for name in names if "recipe" in name or name.startswith(("tests", "labelsets", "weights"))]
     assert wheel.stat().st_size < 95e6

@@ -4,6 +4,7 @@ import csv
 import io
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -48,8 +49,11 @@ def run(desk, command, **environment):
 
 
 @pytest.mark.parametrize("command", [command for command in HERE if "needs network" not in command])
-def test_the_command_runs(desk, command):
-    done = run(desk, command)
+def test_the_command_runs(xclip, desk, command):
+    """By a shell where it asks for more of one than to split words."""
+    program, *arguments = shlex.split(command, comments=True)
+    done = run(desk, command) if set(command) & set("$|") else xclip(*arguments, cwd=desk)
+    assert program in ("xclip", "find")
     assert done.returncode == 0, done.stderr
     assert done.stdout or " -o " in command
 

@@ -1,4 +1,4 @@
-"""What the package promises of its speed on a CPU, measured side by side in one run; slow, and for a quiet machine."""
+"""What the package promises of its speed on a CPU, measured side by side in one run, on a quiet machine."""
 
 import json
 import os
@@ -14,7 +14,7 @@ from xclip_cli.benchmark.measure import clock, matrix_product
 from xclip_cli.benchmark.networks import tagging
 from xclip_cli.benchmark.rivals import rival
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.quiet
 CPU = torch.device("cpu")
 
 

@@ -84,7 +84,7 @@ def test_batches_that_overlap_give_what_single_videos_give(toy_model, clips, tmp
     tagger = Tagger(toy_model, workers=1).set_labels("a,b")
     paths = [*map(str, sorted(clips.iterdir())), str(tmp_path / "none.mp4")]
     alone = {result.video: result for result in tagger.tag_many(paths)}
-    tagger.batch_size, tagger._batches_ahead = 2, 1  # as on an accelerator
+    tagger.batch_size, tagger.batches_ahead = 2, 1  # as on an accelerator
     together = {result.video: result for result in tagger.tag_many(paths)}
     assert together.keys() == alone.keys() and [r.error for r in together.values()].count(None) == 3
     for video, result in together.items():
@@ -145,3 +145,28 @@ def test_wrong_requests_are_our_errors(toy_model, clips):
     if not torch.cuda.is_available():
         with pytest.raises(UsageError, match="cuda"):
             Tagger(toy_model, device="cuda")
+
+
+def test_the_answer_is_unknown_where_the_best_does_not_lead_by_the_margin(toy_model, clips):
+    scores = [
+        tag.score for tag in Tagger(toy_model, workers=1).set_labels("a,b,c").tag(clips / "a.mp4").segments[0].tags
+    ]
+    lead = scores[0] - scores[1]
+    tagged = {}
+    for margin in (lead - 1e-6, lead + 1e-6):
+        tagger = Tagger(toy_model, workers=1, min_margin=margin).set_labels("a,b,c")
+        tagged[margin] = [(tag.label, tag.score) for tag in tagger.tag(clips / "a.mp4").segments[0].tags]
+    clear, close = tagged.values()
+    assert [score for _, score in clear] == scores and close == [("unknown", None), *clear]
+
+
+def test_background_competes_and_is_never_printed(toy_model, clips):
+    """Whatever wins, the shares of the labels are those among labels and background."""
+    tagger = Tagger(toy_model, workers=1)
+    among_all = tagger.set_labels("a,b,an empty room,a dog").tag(clips / "a.mp4").segments[0].tags
+    label_set = labels.from_names("a,b").against(labels.from_names("an empty room,a dog,A"))
+    assert [x.name for x in label_set.background] == ["an empty room", "a dog"]
+    shown = tagger.set_labels(label_set).tag(clips / "a.mp4").segments[0].tags
+    assert {tag for tag in shown if tag.label in "ab"} == {tag for tag in among_all if tag.label in "ab"}
+    assert {tag.label for tag in shown} <= {"a", "b", "unknown"}
+    assert (shown[0].label == "unknown") == (among_all[0].label not in "ab")

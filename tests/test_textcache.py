@@ -47,13 +47,8 @@ class Model:
 @pytest.fixture(autouse=True)
 def own_cache(tmp_path, monkeypatch):
     monkeypatch.setenv("XCLIP_CACHE", str(tmp_path / "cache"))
-    forget(monkeypatch)
+    textcache.forget()  # as a new process would: nothing in memory
     return tmp_path / "cache" / "text"
-
-
-def forget(monkeypatch):
-    """As a new process would: nothing in memory."""
-    monkeypatch.setattr(textcache, "_memory", {})
 
 
 LABELS = LabelSet(
@@ -85,7 +80,7 @@ def test_several_prompts_share_a_direction_and_keep_their_length():
 def test_only_what_is_missing_is_encoded(monkeypatch):
     first, model = text_features(LABELS, Model()), Model()
     assert torch.equal(text_features(LABELS, model), first) and model.calls == []
-    forget(monkeypatch)
+    textcache.forget()
     assert torch.equal(text_features(LABELS, model), first) and model.calls == []
     wider = LabelSet("wider", (*LABELS.labels, Label("new", ("jumping", "running"))), LABELS.background)
     text_features(wider, model)
@@ -96,7 +91,7 @@ def test_another_fingerprint_shares_nothing(monkeypatch):
     text_features(LABELS, Model())
     other = Model("e" * 64)
     text_features(LABELS, other)
-    forget(monkeypatch)
+    textcache.forget()
     assert other.calls == [PROMPTS]
 
 
@@ -120,7 +115,7 @@ def test_a_damaged_file_is_replaced(own_cache, monkeypatch, size):
     whole = path.read_bytes()
     path.write_bytes(whole[:size] + os.urandom(len(whole) - size) if size else b"junk" * 5000)
     for calls in ([PROMPTS], []):
-        forget(monkeypatch)
+        textcache.forget()
         model = Model()
         assert torch.equal(text_features(LABELS, model), expected)
         assert size or model.calls == calls
@@ -133,7 +128,7 @@ def test_a_flipped_bit_is_noticed(own_cache, monkeypatch):
     vector = expected[0].numpy().tobytes()
     at = whole.index(vector)
     path.write_bytes(whole[: at + 5] + bytes([whole[at + 5] ^ 4]) + whole[at + 6 :])
-    forget(monkeypatch)
+    textcache.forget()
     model = Model()
     assert torch.equal(text_features(LABELS, model), expected) and model.calls == [["running"]]
 
@@ -156,11 +151,11 @@ def test_a_cache_that_cannot_be_written_is_done_without(own_cache):
 
 def test_a_locked_cache_is_done_without(own_cache, monkeypatch):
     text_features(LABELS, Model())
-    monkeypatch.setattr(textcache, "_LOCK_SECONDS", 0.05)
+    monkeypatch.setattr(textcache, "LOCK_SECONDS", 0.05)
     [path] = own_cache.iterdir()
     base = sqlite3.connect(path, isolation_level=None)
     base.execute("BEGIN EXCLUSIVE")
-    forget(monkeypatch)
+    textcache.forget()
     assert text_features(LABELS, Model()).shape == (3, 8)
     base.close()
     assert path.exists()
@@ -198,7 +193,7 @@ def test_a_kill_while_writing_leaves_a_sound_file(own_cache, monkeypatch):
     )
     [path] = own_cache.iterdir()
     assert subprocess.run([sys.executable, "-c", program, path]).returncode == -9
-    forget(monkeypatch)
+    textcache.forget()
     model = Model()
     text_features(from_names(["before", "after"]), model)
     assert model.calls == [["after"]]

@@ -2,19 +2,21 @@
 
 import hashlib
 import os
+from base64 import b64decode, b64encode
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
 
+import numpy as np
+
 from xclip_cli import __version__, outputs
-from xclip_cli.errors import UsageError
+from xclip_cli.errors import OutputError, UsageError
 from xclip_cli.journal import Journal, video_key
 from xclip_cli.labels import LabelSet
-from xclip_cli.outputs import FORMATS
-from xclip_cli.outputs.base import render
 from xclip_cli.results import VideoResult
 from xclip_cli.settings import TagSettings
+from xclip_cli.timeline import Scored, WindowMemory
 from xclip_cli.video.finding import Finder, Found, identity, is_pattern
 from xclip_cli.video.source import is_video_name
 
@@ -62,21 +64,27 @@ def _no_videos(folder: str, recursive: bool) -> UsageError:
 
 def _own_files(output: Path | None) -> tuple[str, ...]:
     """The output and its journal, where an earlier run made them; a file that may be a video is nobody's output."""
-    if output is None or is_video_name(output.name) or not os.path.exists(journal := Journal(output).path):
+    if output is None or is_video_name(output.name) or not os.path.exists(Journal(output).path):
         return ()
-    return str(output), str(journal)
+    journal = Journal(output)
+    return str(output), str(journal.path), str(journal.windows_path)
 
 
-def check_output(output: Path, videos: Iterable[str], overwrite: bool) -> None:
+def check_output(output: Path, videos: Sequence[str], overwrite: bool, format_name: str = "csv") -> None:
     """Raises UsageError where `output` is one of the videos, or would replace what no run here made.
 
-    That is a file without a journal, one that was changed since, and rows of videos that are not among these.
+    That is a file without a journal, one that was changed since, and rows of videos that are not among these. Where the
+    output is a folder of files, each is looked at; a missing folder is made.
     """
+    if outputs.is_folder(output, format_name):
+        return _check_folder(output, videos, overwrite, format_name)
     if os.path.isdir(output):
         raise UsageError(f"the output {str(output)!r} is a folder: it must be a file", "add a file name, e.g. tags.csv")
+    outputs.files(output, format_name, videos)
     journal = Journal(output).path
-    names = {os.path.abspath(path) for path in (output, journal)}
-    files = {identity(path) for path in (output, journal) if os.path.exists(path)}
+    made = output, journal, Journal(output).windows_path
+    names = {os.path.abspath(path) for path in made}
+    files = {identity(path) for path in made if os.path.exists(path)}
     for video in videos:
         if os.path.abspath(video) in names or (files and identity(video) in files):
             raise UsageError(
@@ -91,6 +99,24 @@ def check_output(output: Path, videos: Iterable[str], overwrite: bool) -> None:
         recorded, made = Journal(output).recorded()
         _check_unchanged(output, made)
         _check_kept(output, recorded, videos)
+
+
+def _check_folder(output: Path, videos: Sequence[str], overwrite: bool, format_name: str) -> None:
+    journal = Journal(output)
+    made = journal.recorded()[1] if journal.path.exists() else set()
+    inputs = {identity(video) for video in videos}
+    for file in outputs.files(output, format_name, videos).values():
+        if file.exists() and identity(file) in inputs:
+            raise UsageError(f"the output {str(file)!r} would replace an input", "choose another folder for -o")
+        if file.exists() and not overwrite and hashlib.sha256(file.read_bytes()).hexdigest() not in made:
+            raise UsageError(
+                f"{str(file)!r} exists and is not as a run here made it: it is not replaced",
+                "choose another folder for -o, or add --overwrite",
+            )
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"cannot make the folder {str(output)!r}: {error.strerror}", "choose another -o") from error
 
 
 def _check_unchanged(output: Path, made: set[str]) -> None:
@@ -141,6 +167,7 @@ class Batch:
         self._checkpoint = checkpoint
         self._engine = engine or self._tag_here
         self._unreadable = unreadable or {}
+        self._memory: WindowMemory | None = None
         self.resumed = 0
         self.failed = 0
         self._results: dict[str, VideoResult] = {}
@@ -164,6 +191,7 @@ class Batch:
             known = journal.load(fresh)
             self._results = {video: known[key] for video, key in keys.items() if key in known}
             self.resumed = len(self._results)
+            self._memory = JournalledWindows(journal, keys)
         remaining = [video for video in self.videos if video not in self._results]
         for result in self._outcomes(remaining):
             if journal is not None:
@@ -173,12 +201,19 @@ class Batch:
             yield result
 
     def write(self, output: Path, format_name: str, journal: Journal) -> None:
-        """Writes the results so far; the journal will know the file again. Raises OutputError."""
-        digest = hashlib.sha256()
-        for piece in render(FORMATS[format_name](), self.results):
-            digest.update(piece.encode())
-        journal.note_output(digest.hexdigest())
-        outputs.write(output, format_name, self.results)
+        """Writes the results so far; the journal will know the files again. Raises OutputError.
+
+        In a folder of files, a failed video has none.
+        """
+        places = outputs.files(output, format_name, self.videos)
+        spread = outputs.is_folder(output, format_name)
+        documents: dict[Path, list[VideoResult]] = {} if spread else {output: []}
+        for result in self.results:
+            if result.error is None or not spread:
+                documents.setdefault(places[result.video], []).append(result)
+        journal.note_outputs(outputs.sha256(format_name, results) for results in documents.values())
+        for file, results in documents.items():
+            outputs.write(file, format_name, results)
 
     def _outcomes(self, videos: Sequence[str]) -> Iterator[VideoResult]:
         """The unreadable first, then what the engine gives."""
@@ -209,7 +244,35 @@ class Batch:
         """
         from xclip_cli.tagger import Tagger
 
-        yield from Tagger(**asdict(settings) | {"model": self.checkpoint}).set_labels(label_set).tag_many(videos)
+        tagger = Tagger(**asdict(settings) | {"model": self.checkpoint}).set_labels(label_set)
+        yield from tagger.tag_many(videos, memory=self._memory)
+
+
+class JournalledWindows(WindowMemory):
+    """Windows in progress, kept in the journal: their arrays as Base64 of little-endian numbers."""
+
+    _TYPES = Scored(spans="<f8", scenes="<i8", scores="<f4", similarity="<f4")
+
+    def __init__(self, journal: Journal, keys: Mapping[str, str]):
+        self._journal, self._keys = journal, keys
+
+    def known(self, path: str, num_labels: int) -> Scored:
+        none = known = Scored.none(num_labels)
+        try:
+            for noted in self._journal.windows(self._keys[path]):
+                coded = zip(Scored._fields, self._TYPES, (values.shape[1:] for values in none), strict=True)
+                arrays = [np.frombuffer(b64decode(noted[n]), kind).reshape(-1, *shape) for n, kind, shape in coded]
+                if len({len(array) for array in arrays}) > 1 or not 0 <= noted["first"] <= len(known.spans):
+                    return none  # a line is missing
+                known = Scored.joined([known.before(noted["first"]), Scored(*arrays)])
+        except (ValueError, KeyError, TypeError):  # damaged: the video is begun again
+            return none
+        return known
+
+    def add(self, path: str, first: int, scored: Scored) -> None:
+        arrays = zip(Scored._fields, scored, self._TYPES, strict=True)
+        coded = {name: b64encode(array.astype(kind).tobytes()).decode() for name, array, kind in arrays}
+        self._journal.append_windows(self._keys[path], {"first": first, **coded})
 
 
 def in_order(videos: Sequence[str], results: Iterable[VideoResult]) -> Iterator[VideoResult]:

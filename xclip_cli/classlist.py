@@ -89,8 +89,8 @@ def _numbered_rows(path: Path, lines: Sequence[tuple[int, str]]) -> Entries | No
     """Of `id,name` or `name,id` without a header."""
     mark = tables.delimiter_of(lines[0][1])
     cells = [text.split(mark) for _, text in lines]
-    place = next((i for i in (0, -1) if all(len(c) > 1 and tables.strip(c[i]).isdecimal() for c in cells)), None)
-    if place is None:
+    column = next((i for i in (0, -1) if all(len(c) > 1 and tables.strip(c[i]).isdecimal() for c in cells)), None)
+    if column is None:
         return None
     found = []
     for line, row in tables.read_rows(path):
@@ -101,7 +101,7 @@ def _numbered_rows(path: Path, lines: Sequence[tuple[int, str]]) -> Entries | No
                 f"{path}, line {line}: {len(row)} cells: it must be an id and a name",
                 "put a name that holds the delimiter in quotes, or say which column is which: id,name,...",
             )
-        found.append((line, int(row[place]), row[1 + place if place else 1]))
+        found.append((line, int(row[column]), row[1 + column if column else 1]))
     return found
 
 

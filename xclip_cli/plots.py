@@ -11,7 +11,7 @@ from xclip_cli.metrics import Bin
 
 _DPI = 120
 _MOST_CHARACTERS, _MOST_LINES = 48, 40
-_NUMBERED = "no font here has the letters of these labels; a number is a label's place in its list"
+_NUMBERED = "no font here has the letters of these labels; a number is a label's position in its list"
 
 
 def draw_curves(history: Sequence[Mapping[str, Any]], path: Path) -> None:
@@ -97,6 +97,47 @@ def draw_throughput(rows: Sequence[Mapping[str, Any]], title: str, path: Path) -
     handles.append(axes.scatter([], [], facecolors="none", edgecolors="grey", label="no published K400 accuracy"))
     axes.legend(handles=handles, title="number and size: published K400 top-1", loc="best", fontsize=8)
     figure.savefig(path, dpi=_DPI)
+
+
+def draw_caption(lines: Sequence[tuple[str, str]], width: int, height: int) -> tuple[int, int, np.ndarray]:
+    """Labels and their scores in a dark box in the lower left corner of a picture of so many pixels.
+
+    Gives the box's left and top and its pixels, uint8 (h, w, 4) RGBA, alpha not multiplied in. Long lines become small.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+    from matplotlib.patches import FancyBboxPatch
+
+    figure = Figure((width / _DPI, height / _DPI), dpi=_DPI, facecolor="none")
+    canvas = FigureCanvasAgg(figure)
+    names, _, style = _drawable([label for label, _ in lines])
+    style |= {"color": "white", "transform": None}
+    labels = [figure.text(0, 0, name, **style) for name in names]
+    scores = [figure.text(0, 0, score, ha="right", **style) for _, score in lines]
+
+    def widest(texts: Sequence, size: float) -> float:
+        for text in texts:
+            text.set_fontsize(size * 72 / _DPI)
+        return max(text.get_window_extent(canvas.get_renderer()).width for text in texts)
+
+    size = max(10.0, 0.035 * min(width, 1.2 * height))  # of the letters, in pixels, as all below
+    needed = widest(labels, size) + widest(scores, size) + 4 * size, 1.5 * size * (len(lines) + 2)
+    size *= min(1.0, 0.95 * width / needed[0], 0.95 * height / needed[1])
+    margin, pitch = 0.8 * size, 1.5 * size
+    across, up = widest(labels, size) + widest(scores, size) + 3 * margin, pitch * len(lines) + 1.4 * margin
+    for index, (label, score) in enumerate(zip(reversed(labels), reversed(scores), strict=True)):
+        y = 2 * margin + 0.2 * size + index * pitch
+        label.set(x=2 * margin, y=y)
+        score.set(x=across, y=y)
+    shape = f"round,pad=0,rounding_size={0.4 * size}"
+    box = FancyBboxPatch((margin, margin), across, up, boxstyle=shape, transform=None)
+    box.set(facecolor=(0.09, 0.09, 0.08, 0.72), edgecolor="none")
+    figure.add_artist(box)
+    canvas.draw()
+    pixels = np.asarray(canvas.buffer_rgba())
+    rows, columns = (np.flatnonzero(pixels[..., 3].any(axis=axis)) for axis in (1, 0))
+    left, top = int(columns[0]), int(rows[0])
+    return left, top, pixels[top : rows[-1] + 1, left : columns[-1] + 1].copy()
 
 
 def _figure(width: float, height: float, nrows: int = 1, height_ratios: Sequence[float] | None = None, **shared):

@@ -26,17 +26,24 @@ TIME_DIGITS = 3
 class Tag:
     """A label with its probability over the label set (softmax, 0..1) and its cosine similarity (-1..1).
 
-    ``label`` is ``unknown``, without numbers, where no label reaches its threshold.
+    ``label`` is ``unknown``, without numbers, where no label reaches its threshold. In a timeline ``score`` and
+    ``similarity`` are means over the segment's windows; ``peak_score`` is the best window's score and ``peak_seconds``
+    the middle of that window. Both are None elsewhere.
     """
 
     label: str
     score: float | None
     similarity: float | None
+    peak_score: float | None = None
+    peak_seconds: float | None = None
 
 
 @dataclass(frozen=True)
 class Segment:
-    """The tags, best first, of the half-open interval [start_seconds, end_seconds) of a video."""
+    """The tags, best first, of the half-open interval [start_seconds, end_seconds) of a video.
+
+    A timeline's segments have one tag each; those of different labels may overlap.
+    """
 
     start_seconds: float
     end_seconds: float

@@ -2,7 +2,7 @@
 
 import json
 import re
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from hashlib import sha256
 
 from xclip_cli.errors import UsageError
@@ -12,6 +12,8 @@ READERS = ("auto", "opencv", "pyav", "decord")
 TEMPORAL = ("mean", "mit", "cct", "cct+mit")
 PROMPTING = ("none", "template", "ensemble", "video")
 CLASS_NAMES = ("readable", "original")
+_SECONDS = {"window": "auto, or from 0 to 86400 seconds", "stride": "from 0 to 86400 seconds"}
+_HALF = 0.5
 _DEVICE = re.compile(r"auto|cpu|mps|cuda(:\d+)?")
 
 
@@ -24,9 +26,16 @@ def _require(holds: bool, option: str, value: object, rule: str, command: str = 
 class TagSettings:
     """How to tag. Raises UsageError naming the option, the value and the rule.
 
-    ``threshold`` is a probability (0..1); ``num_clips`` views in time times ``num_crops`` (1 or 3) in space are
-    averaged; ``batch_size`` counts videos per model call and holds on accelerators (on CPU each video is computed by
-    itself, so that its scores cannot depend on its neighbours).
+    ``threshold`` is a probability (0..1); where the best score leads the next by less than ``min_margin``, the answer
+    is unknown; ``num_clips`` views in time times ``num_crops`` (1 or 3) in space are averaged; ``batch_size`` counts
+    videos per model call and holds on accelerators (on CPU each video is computed by itself, so that its scores cannot
+    depend on its neighbours).
+
+    With ``window_seconds`` ("auto": 2 frames a second) a video becomes a timeline: a window every ``stride_seconds``
+    (half a window), whose scores are averaged over ``smooth`` windows, become segments that begin at ``threshold``
+    (0.5) and hold down to ``threshold_low`` (half of it). Pauses up to ``max_gap_seconds`` (a stride) are filled, and
+    what is shorter than ``min_length_seconds`` is dropped. ``exclusive``: one label at a time; ``scenes``:
+    no window crosses a shot change. ``top_k`` does not count then, and ``num_clips`` is 1.
     """
 
     model: str = "mini"
@@ -41,11 +50,22 @@ class TagSettings:
     reader: str = "auto"
     decode_timeout_seconds: float = 60.0
     lang: str | None = None
+    min_margin: float = 0.0
+    window_seconds: float | str | None = None
+    stride_seconds: float | None = None
+    threshold_low: float | None = None
+    smooth: int = 1
+    min_length_seconds: float = 0.0
+    max_gap_seconds: float | None = None
+    exclusive: bool = False
+    scenes: bool = False
 
     def __post_init__(self):
+        self._check_timeline()
         _require(bool(self.model), "model", self.model, "a name or a path")
         _require(self.top_k >= 1, "top-k", self.top_k, "1 or more")
         _require(self.threshold is None or 0 <= self.threshold <= 1, "threshold", self.threshold, "from 0 to 1")
+        _require(0 <= self.min_margin <= 1, "min-margin", self.min_margin, "from 0 to 1")
         _require(1 <= self.num_clips <= 100, "num-clips", self.num_clips, "from 1 to 100")
         _require(self.num_crops in (1, 3), "num-crops", self.num_crops, "1 or 3")
         _require(bool(_DEVICE.fullmatch(self.device)), "device", self.device, "auto, cpu, cuda, cuda:N or mps")
@@ -54,6 +74,36 @@ class TagSettings:
         _require(1 <= self.workers <= 64, "workers", self.workers, "from 1 to 64")
         _require(self.reader in READERS, "reader", self.reader, " or ".join(READERS))
         _require(self.decode_timeout_seconds > 0, "decode-timeout", self.decode_timeout_seconds, "more than 0 seconds")
+
+    def _check_timeline(self) -> None:
+        window, stride, low = self.window_seconds, self.stride_seconds, self.threshold_low
+        for option, value in (("window", None if window == "auto" else window), ("stride", stride)):
+            _require(value is None or (_is_number(value) and 0 < value <= 86400), option, value, _SECONDS[option])
+        for option, value in (("min-length", self.min_length_seconds), ("max-gap", self.max_gap_seconds)):
+            _require(value is None or 0 <= value <= 86400, option, value, "from 0 to 86400 seconds")
+        _require(low is None or 0 <= low <= self.threshold_on, "threshold-low", low, f"from 0 to {self.threshold_on}")
+        _require(1 <= self.smooth <= 99 and self.smooth % 2 == 1, "smooth", self.smooth, "an odd number from 1 to 99")
+        _require(window is None or self.num_clips == 1, "num-clips", self.num_clips, "1 with --window")
+        _require(
+            window is None or not self.min_margin, "min-margin", self.min_margin, "0 with --window: use --threshold"
+        )
+        defaults = {field.name: field.default for field in fields(self)}
+        for name in (
+            "stride_seconds",
+            "threshold_low",
+            "smooth",
+            "min_length_seconds",
+            "max_gap_seconds",
+            "exclusive",
+            "scenes",
+        ):
+            value, option = getattr(self, name), name.removesuffix("_seconds").replace("_", "-")
+            _require(window is not None or value == defaults[name], option, value, "used with --window")
+
+    @property
+    def threshold_on(self) -> float:
+        """At which score a segment begins. Scores add up to 1, so at a half a label is likelier than all others."""
+        return _HALF if self.threshold is None else self.threshold
 
     @property
     def fingerprint(self) -> str:
@@ -71,11 +121,12 @@ class FinetuneSettings:
     ``val`` is a share (0..1) of each class or the path of other clips; ``others`` clips with labels that are not tuned
     on. ``shots`` clips of each class are learned from; None: all. ``epochs``, ``batch_size`` (per process, cut into
     ``accumulate`` parts) and ``lr`` are the regime's where None. ``dtype`` "auto" is bfloat16 on CUDA, else float32.
-    ``keep`` is the share of the original weights in the result, or "auto"; ``lora`` a rank, 0 for none.
+    ``keep`` is the share of the original in the result, or "auto": chosen on validation clips; ``lora`` a rank, 0 for
+    none. ``regime`` "auto" is linear, or few-shot where an option asks for training.
     """
 
     model: str = "mini"
-    regime: str = "few-shot"
+    regime: str = "auto"
     val: str = "0.2"
     others: str | None = None
     class_list: str | None = None
@@ -87,7 +138,7 @@ class FinetuneSettings:
     lr: float | None = None
     patience: int | None = None
     seed: int = 0
-    keep: str = "0"
+    keep: str = "auto"
     lora: int = 0
     learn_context: int = 0
     checkpointing: bool = False
@@ -112,12 +163,6 @@ class FinetuneSettings:
         require(share is None or 0 < share < 1, "val", self.val, "a share between 0 and 1, a folder or a CSV")
         require(0 <= self.lora <= 1024, "lora", self.lora, "a rank from 0 to 1024")
         require(0 <= self.learn_context <= 64, "learn-context", self.learn_context, "from 0 to 64 words")
-        require(
-            not (self.keeps and (self.learn_context or self.regime == "linear")),
-            "keep",
-            self.keep,
-            "0 with --learn-context and linear, which have no original weights",
-        )
         require(bool(_DEVICE.fullmatch(self.device)), "device", self.device, "auto, cpu, cuda, cuda:N or mps")
         require(self.dtype in ("auto", *DTYPES), "dtype", self.dtype, "auto or " + " or ".join(DTYPES))
         require(1 <= self.workers <= 64, "workers", self.workers, "from 1 to 64")
@@ -128,9 +173,11 @@ class FinetuneSettings:
             require(False, "group-regex", self.group_regex, f"a regular expression ({error})")
 
     @property
-    def keeps(self) -> bool:
-        """Whether any of the original weights may be in the result."""
-        return _number(self.keep) != 0
+    def training_option(self) -> str | None:
+        """The first option that only training by steps knows and that was asked for."""
+        names = "epochs", "batch_size", "accumulate", "lr", "patience", "lora", "learn_context", "checkpointing"
+        asked = (name for name in names if getattr(self, name) != getattr(FinetuneSettings, name))
+        return next((f"--{name.replace('_', '-')}" for name in asked), None)
 
     @property
     def val_share(self) -> float | None:
@@ -197,6 +244,10 @@ class AccuracySettings:
         for option, known, values in (*ways, ("class-names", CLASS_NAMES, (self.class_names,))):
             for value in values:
                 _require(value in known, option, value, " or ".join(known), "benchmark accuracy")
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _number(text: str) -> float | None:

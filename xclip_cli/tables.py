@@ -147,7 +147,7 @@ def columns_of(path: Path, line: int, heads: Sequence[str], known: Mapping[str, 
     """
     owners = {name: column for column, names in known.items() for name in names}
     found: dict[str, int] = {}
-    for place, head in enumerate(heads):
+    for position, head in enumerate(heads):
         name = column_name(head)
         column = owners.get(name)
         if column in found:
@@ -156,7 +156,7 @@ def columns_of(path: Path, line: int, heads: Sequence[str], known: Mapping[str, 
                 "delete or rename the one that does not",
             )
         if column:
-            found[column] = place
+            found[column] = position
         elif close := difflib.get_close_matches(name, owners, 1, 0.8):
             raise UsageError(
                 f"{path}, line {line}: the column {head!r} is not known: did you mean {close[0]!r}?", "or rename it"
@@ -174,4 +174,4 @@ def rows_by_column(
                 f"{path}, line {line}: {len(cells)} cells, and the header has {len(heads)}",
                 'put a text that holds the delimiter in quotes: "rock, paper"',
             )
-        yield Row(line, {name: cells[place] if place < len(cells) else "" for name, place in columns.items()})
+        yield Row(line, {name: cells[position] if position < len(cells) else "" for name, position in columns.items()})

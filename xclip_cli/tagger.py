@@ -9,9 +9,12 @@ import os
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
+import numpy as np
 import torch
 
+from xclip_cli import timeline
 from xclip_cli.checkpoint import Checkpoint, open_checkpoint
 from xclip_cli.device import precision, resolve_device
 from xclip_cli.errors import UsageError, VideoError
@@ -23,9 +26,13 @@ from xclip_cli.registry import Resize
 from xclip_cli.results import UNKNOWN, Segment, Tag, VideoResult
 from xclip_cli.settings import TagSettings
 from xclip_cli.textcache import text_features
+from xclip_cli.timeline import Scored, WindowMemory
 from xclip_cli.video.ahead import decode_ahead
+from xclip_cli.video.stream import Piece, Stream, Windowing, check_scenes
 from xclip_cli.video.types import Clip
 from xclip_cli.video.worker import DecodePool
+
+_AUTO_FPS = 2  # of a window whose length is "auto": four seconds of eight frames
 
 
 @dataclass(frozen=True)
@@ -45,14 +52,17 @@ class Tagger:
     def __init__(self, model: str | Checkpoint = TagSettings.model, **options):
         opened = isinstance(model, Checkpoint)
         self.settings = TagSettings(model=model.name if opened else model, **options)
+        if self.settings.scenes:
+            check_scenes()
         self.device = resolve_device(self.settings.device)
         self.checkpoint = model if opened else open_checkpoint(model)
         self.model = self.checkpoint.video_model().to(self.device)
         self.label_set: LabelSet | None = None
         self._text: torch.Tensor | None = None
+        self._temperature = 1.0
         # An accelerator computes one batch while the next is cropped and sent; a CPU has nothing to wait for.
         on_cpu = self.device.type == "cpu"
-        self.batch_size, self._batches_ahead = (1, 0) if on_cpu else (self.settings.batch_size, 1)
+        self.batch_size, self.batches_ahead = (1, 0) if on_cpu else (self.settings.batch_size, 1)
 
     def set_labels(self, labels: LabelSet | Sequence[str] | str) -> "Tagger":
         """Chooses what to look for: a LabelSet, a list of names or a comma-separated string; gives the tagger itself.
@@ -63,6 +73,7 @@ class Tagger:
         own = self.checkpoint.default_labels
         self.label_set = labels if isinstance(labels, LabelSet) else understand(from_names(labels), own)
         self._text = text_features(self.label_set, self.checkpoint).to(self.device)
+        self._temperature = self.label_set.temperature(self.checkpoint.fingerprint)
         return self
 
     def tag(self, path: str) -> VideoResult:
@@ -70,16 +81,18 @@ class Tagger:
         [result] = self.tag_many([path])
         return result
 
-    def tag_many(self, paths: Iterable[str], progress: bool = False) -> Iterator[VideoResult]:
+    def tag_many(
+        self, paths: Iterable[str], progress: bool = False, memory: WindowMemory | None = None
+    ) -> Iterator[VideoResult]:
         """One result per path, in order of completion; decoding runs ahead of the model in killable processes.
 
-        `progress` shows a tqdm bar.
+        `progress` shows a tqdm bar. A timeline goes on behind the windows that `memory` has of it, and adds its own.
         """
         self._require_labels()
         if isinstance(paths, str | bytes | os.PathLike):
             raise UsageError(f"tag_many takes several paths, not {paths!r}", "tag(path) takes one")
         paths = [_as_path(path) for path in _as_list(paths)]
-        results = self._run(paths)
+        results = self._run(paths) if self.settings.window_seconds is None else self._run_timelines(paths, memory)
         if not progress:
             return results
         from tqdm.auto import tqdm
@@ -97,7 +110,7 @@ class Tagger:
                 yield from (self._result(path, error=e.message) for path, e in decoded if isinstance(e, VideoError))
                 if clips:
                     computing.append(_Computing(clips, self._launch([clip for _, clip in clips], None)))
-                while len(computing) > self._batches_ahead:
+                while len(computing) > self.batches_ahead:
                     yield from self._finish(computing.popleft())
             while computing:
                 yield from self._finish(computing.popleft())
@@ -107,6 +120,41 @@ class Tagger:
         for (path, clip), segment in zip(batch.clips, self._segments(clips, batch.outputs), strict=True):
             yield self._result(path, segments=(segment,), warnings=clip.warnings, reader=clip.reader)
 
+    def _run_timelines(self, paths: list[str], memory: WindowMemory | None) -> Iterator[VideoResult]:
+        """One result per path, in their order: a video at a time meets the model, the next ones are decoded ahead."""
+        settings, memory = self.settings, memory or WindowMemory()
+        workers = min(settings.workers, len(paths)) or 1
+        with DecodePool(settings.reader, workers, settings.decode_timeout_seconds) as pool:
+
+            def begin(path: str) -> tuple[str, Scored, Stream]:
+                known = memory.known(path, len(self._text))
+                known = known.before(max(0, len(known.spans) - 1))  # the last one again: it says how the video ends
+                return path, known, pool.stream(path, self.windowing, self.resize, len(known.spans))
+
+            begun = map(begin, paths)
+            ahead = deque(islice(begun, workers))
+            while ahead:
+                path, known, stream = ahead.popleft()
+                try:
+                    yield self._timeline(path, known, stream, memory)
+                except VideoError as error:
+                    yield self._result(path, error=error.message)
+                ahead.extend(islice(begun, 1))
+
+    def _timeline(self, path: str, known: Scored, stream: Stream, memory: WindowMemory) -> VideoResult:
+        tokens: dict[int, torch.Tensor] = {}
+        parts, count = [known], len(known.spans)
+        for piece in stream:
+            parts.append(self.score_windows(piece, tokens))
+            if len(piece.spans):
+                memory.add(path, count, parts[-1])
+                count += len(piece.spans)
+        clip, scored = piece.clip, Scored.joined(parts)
+        end = clip.info.duration_seconds if clip.end_seconds is None else clip.end_seconds
+        segments = tuple(self._segment(found) for found in timeline.segments(scored, self._rules(), end))
+        segments = segments or (Segment(0.0, end, (Tag(UNKNOWN, None, None),)),)
+        return self._result(path, segments=segments, warnings=clip.warnings, reader=clip.reader)
+
     def tag_clips(self, clips: Sequence[Clip], features: VideoFeatures | None = None) -> list[Segment]:
         """The tags of decoded videos, each with num_clips x num_frames frames, in one call of the model.
 
@@ -114,6 +162,10 @@ class Tagger:
         `similarity`. `features` are those of the clips, where they are known already.
         """
         return self._segments(clips, self._launch(clips, features))
+
+    def scores(self, clips: Sequence[Clip]) -> np.ndarray:
+        """Scores float32 (B, N) of decoded videos: first of the labels, then of the background entries."""
+        return self._launch(clips, None)[0].numpy(force=True)
 
     @property
     def resize(self) -> Resize:
@@ -136,15 +188,57 @@ class Tagger:
         with precision(self.device, self.settings.dtype):
             return self.model.encode_video(normalise(pixels, self.checkpoint.preprocessing))
 
+    @property
+    def windowing(self) -> Windowing:
+        """How a timeline's windows lie: of two frames a second, half over each other, where settings say nothing."""
+        settings, num_frames = self.settings, self.checkpoint.num_frames
+        window = settings.window_seconds
+        window = num_frames / _AUTO_FPS if window in ("auto", None) else float(window)
+        return Windowing(num_frames, window, settings.stride_seconds or window / 2, settings.scenes)
+
+    @torch.inference_mode()
+    def score_windows(self, piece: Piece, tokens: dict[int, torch.Tensor]) -> Scored:
+        """What the model says of a piece's windows; ``tokens`` holds what is known of single frames, by number.
+
+        The piece's own frames are added to it, and those that no later window needs are taken away.
+        """
+        views = crops(piece.clip.frames, self.checkpoint.preprocessing, self.settings.num_crops)
+        at_once = self.checkpoint.num_frames if self.device.type == "cpu" else len(piece.clip.frames)
+        number = piece.first
+        for frames in views.transpose(0, 1).split(at_once):
+            pixels = normalise(frames.to(self.device).flatten(0, 1), self.checkpoint.preprocessing)
+            with precision(self.device, self.settings.dtype):
+                new = self.model.frame_tokens(pixels).unflatten(0, frames.shape[:2])  # (n, V, ...)
+            tokens.update(enumerate(new, number))
+            number += len(new)
+        rows = [piece.index[i : i + self.batch_size] for i in range(0, len(piece.index), self.batch_size)]
+        outputs = [self._score_tokens([tokens[i] for i in row.ravel().tolist()], len(row)) for row in rows]
+        for old in [i for i in tokens if i < piece.needed]:
+            del tokens[old]
+        if not outputs:
+            return Scored.none(len(self._text))
+        return Scored(piece.spans, piece.scenes, *(torch.cat(parts).numpy() for parts in zip(*outputs, strict=True)))
+
+    def _score_tokens(self, tokens: list[torch.Tensor], num_windows: int) -> tuple[torch.Tensor, torch.Tensor]:
+        stacked = torch.stack(tokens).unflatten(0, (num_windows, -1)).transpose(1, 2).flatten(0, 1)  # (B * V, T, ...)
+        with precision(self.device, self.settings.dtype):
+            features = self.model.encode_tokens(stacked)
+        return tuple(output.cpu() for output in self._scores(features, num_windows))
+
     @torch.inference_mode()
     def _launch(self, clips: Sequence[Clip], features: VideoFeatures | None) -> tuple[torch.Tensor, torch.Tensor]:
         """Scores and similarities (B, N) on the device, which may still be computing them."""
         self._require_labels()
-        features = self.encode(clips) if features is None else features
+        return self._scores(self.encode(clips) if features is None else features, len(clips))
+
+    def _scores(self, features: VideoFeatures, count: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Of so many videos, each with as many views."""
         with precision(self.device, self.settings.dtype):
             similarity = self.model.similarity(features, self._text)  # (B * V, N), float32 as the logits
         scores = self.model.logits(similarity).softmax(dim=-1)
-        scores, similarity = (x.unflatten(0, (len(clips), -1)).mean(dim=1) for x in (scores, similarity))
+        scores, similarity = (x.unflatten(0, (count, -1)).mean(dim=1) for x in (scores, similarity))
+        if self._temperature != 1:
+            scores = (scores.log() / self._temperature).softmax(dim=-1)
         return scores, similarity
 
     def _segments(self, clips: Sequence[Clip], outputs: tuple[torch.Tensor, torch.Tensor]) -> list[Segment]:
@@ -155,16 +249,35 @@ class Tagger:
         ]
 
     def _rank(self, scores: list[float], similarity: list[float]) -> tuple[Tag, ...]:
-        """The best `top_k` labels that reach their threshold; `unknown` where a background entry wins or none does."""
+        """The best `top_k` labels that reach their threshold.
+
+        `unknown` stands before them where a background entry or no one wins clearly, and alone where there are none.
+        """
         labels, settings = self.label_set.labels, self.settings
         order = sorted(range(len(scores)), key=lambda i: (-scores[i], i))
+        best, second = order[0], order[1] if len(order) > 1 else None
         tags = []
-        if order[0] >= len(labels):
-            tags.append(Tag(UNKNOWN, scores[order[0]], similarity[order[0]]))
+        if best >= len(labels):
+            tags.append(Tag(UNKNOWN, scores[best], similarity[best]))
+        elif second is not None and scores[best] - scores[second] < settings.min_margin:
+            tags.append(Tag(UNKNOWN, None, None))
         for i in order:
             if i < len(labels) and scores[i] >= _threshold(labels[i].threshold, settings.threshold):
                 tags.append(Tag(self.label_set.display(labels[i], settings.lang), scores[i], similarity[i]))
         return tuple(tags[: settings.top_k]) or (Tag(UNKNOWN, None, None),)
+
+    def _segment(self, found: timeline.Found) -> Segment:
+        name = self.label_set.display(self.label_set.labels[found.label], self.settings.lang)
+        tag = Tag(name, found.score, found.similarity, found.peak_score, found.peak_seconds)
+        return Segment(found.start_seconds, found.end_seconds, (tag,))
+
+    def _rules(self) -> timeline.Rules:
+        settings = self.settings
+        on = np.array([_threshold(label.threshold, settings.threshold_on) for label in self.label_set.labels])
+        off = on / 2 if settings.threshold_low is None else np.minimum(on, settings.threshold_low)
+        stride = self.windowing.stride_seconds
+        gap = stride if settings.max_gap_seconds is None else settings.max_gap_seconds
+        return timeline.Rules(on, off, settings.smooth, settings.min_length_seconds, gap, settings.exclusive)
 
     def _result(self, path: str, **outcome) -> VideoResult:
         return VideoResult(path, self.checkpoint.name, self.label_set.name, **outcome)

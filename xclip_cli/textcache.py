@@ -19,7 +19,7 @@ from xclip_cli.errors import LabelError
 from xclip_cli.files import cache_dir
 from xclip_cli.labels import Label, LabelSet
 
-_LOCK_SECONDS = 10.0
+LOCK_SECONDS = 10.0  # how long another process may keep the file before it is done without
 _memory: dict[str, dict[str, np.ndarray]] = {}  # fingerprint -> prompt -> float32 (E,)
 T = TypeVar("T")
 
@@ -59,6 +59,11 @@ def text_features(label_set: LabelSet, checkpoint: Model) -> Tensor:
         known.update(fresh)
         _write(path, fresh)
     return torch.stack([_average([known[prompt] for prompt in entry.prompts]) for entry in entries])
+
+
+def forget() -> None:
+    """Lets go of what this process holds in memory; what is on disk stays."""
+    _memory.clear()
 
 
 def _unknown(entries: Iterable[Label], known: dict) -> list[str]:
@@ -108,7 +113,7 @@ def _use(path: Path, work: Callable[[sqlite3.Connection], T]) -> T | None:
     for _ in range(2):
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            with closing(sqlite3.connect(path, timeout=_LOCK_SECONDS)) as base, base:
+            with closing(sqlite3.connect(path, timeout=LOCK_SECONDS)) as base, base:
                 base.execute("CREATE TABLE IF NOT EXISTS prompts (prompt TEXT PRIMARY KEY, vector BLOB, checksum INT)")
                 return work(base)
         except (OSError, sqlite3.OperationalError):

@@ -32,12 +32,11 @@ def test_a_decoder_that_hangs_or_crashes_costs_its_own_row(tmp_path, make_clip, 
 
 def test_a_long_video_is_read_in_parts(tmp_path, make_clip, monkeypatch):
     path = str(make_clip(tmp_path / "a.mp4", num_frames=10))
-    monkeypatch.setattr(decoding, "_BYTES_AT_ONCE", 3 * 64 * 48 * 3)
     most = []
     reader = open_reader("opencv")
     video = reader.open(path)
     ask = type(video).frames_at
     video.close()
     monkeypatch.setattr(type(video), "frames_at", lambda self, times: most.append(len(times)) or ask(self, times))
-    assert decoding._read_whole(reader, path) == 10
+    assert decoding.read_whole(reader, path, bytes_at_once=3 * 64 * 48 * 3) == 10
     assert most == [3, 3, 3, pytest.approx(1)]

@@ -165,3 +165,19 @@ def test_published_numbers_are_the_registrys():
     assert PROTOCOLS["hmdb51-split1"].published("open_clip:ViT-B-16/openai") == 47.9
     assert PROTOCOLS["k600-zeroshot-1"].published("xclip-base-patch16-zero-shot") == 65.2
     assert PROTOCOLS["k400-val"].published("mini") is None
+
+
+def test_a_class_list_that_nothing_would_read_is_refused(tmp_path):
+    (tmp_path / "testlist01.txt").write_text("TaiChi/v_TaiChi_g01_c01.avi\n")
+    asked = settings("ucf101-split1", tmp_path / "testlist01.txt", tmp_path / "classes.txt")
+    with pytest.raises(UsageError, match="--class-list is given, and ucf101-split1 names its classes itself"):
+        read_task(str(tmp_path), None, asked)
+
+
+def test_class_folders_in_chinese_have_the_prompts_of_the_labels_they_name(tmp_path):
+    for name in ("灌篮", "编织"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "clip.mp4").touch()
+    task = read_task(str(tmp_path), None, settings())
+    prompts = {label.name: label.prompts for label in task.label_set.labels}
+    assert prompts["灌篮"] == labels.builtin("sports").labels[1].prompts

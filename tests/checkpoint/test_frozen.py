@@ -175,12 +175,13 @@ def test_a_malicious_local_checkpoint_is_refused(tmp_path):
     assert not (tmp_path / "marker").exists()
 
 
-def test_a_tokenizer_that_is_not_here_names_its_command(hub_cache, offline, monkeypatch):
+def test_a_tokenizer_that_is_not_here_names_its_command(hub_cache, offline, monkeypatch, tmp_path):
     """SigLIP's tokenizer is a download of its own; looking for it must not use the network."""
-    monkeypatch.setattr(frozen, "_build", lambda source: torch.nn.Identity())
-    source = frozen._parse("open_clip:ViT-B-16-SigLIP")
+    monkeypatch.setattr(open_clip, "create_model", lambda *_, **__: torch.nn.Identity())
+    save_file({"weight": torch.zeros(1)}, tmp_path / "some.safetensors")
+    checkpoint = open_checkpoint(f"open_clip:ViT-B-16-SigLIP={tmp_path / 'some.safetensors'}")
     with pytest.raises(ModelError, match="tokenizer") as caught:
-        frozen._text_encoder(source)
+        checkpoint.text_encoder()
     assert "xclip models pull open_clip:ViT-B-16-SigLIP/webli" in caught.value.hint
 
 

@@ -36,9 +36,11 @@ def test_light_commands_answer_at_once(arguments):
         return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
     imports = "import typer.rich_utils, yaml"
-    pairs = [(cpu_seconds("-m", "xclip_cli", *arguments), cpu_seconds("-c", imports)) for _ in range(6)]
-    ours, base = (min(times) for times in zip(*pairs, strict=True))
-    assert ours < max(0.35, 1.8 * base)
+    ours, base = [], []
+    while len(ours) < 6 and min(ours, default=1) >= 0.35:
+        ours.append(cpu_seconds("-m", "xclip_cli", *arguments))
+        base.append(cpu_seconds("-c", imports))
+    assert min(ours) < max(0.35, 1.8 * min(base))
 
 
 def test_the_public_names_load_when_asked_for():

@@ -15,10 +15,10 @@ from xclip_cli import labels
 LABELS = ["--labels", "running,dunking,a dog"]
 
 
-def xclip(*arguments, stdin=None, env=None, **more):
+def process(*arguments):
+    """The program in a process of its own, for what belongs to one."""
     command = [sys.executable, "-m", "xclip_cli", *map(str, arguments)]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"} | (env or {})
-    return subprocess.run(command, input=stdin, capture_output=True, env=environment, timeout=120, **more)
+    return subprocess.run(command, capture_output=True, env=os.environ | {"OMP_NUM_THREADS": "1"}, timeout=120)
 
 
 def table(data):
@@ -26,15 +26,17 @@ def table(data):
 
 
 @pytest.fixture
-def tag(toy_model):
+def tag(xclip, toy_model):
+    """A function: tags with the toy, three labels and one decoder unless told otherwise."""
+
     def run(*arguments, labels=LABELS, **more):
-        return xclip("tag", "--model", toy_model, *labels, *arguments, **more)
+        return xclip("tag", "--model", toy_model, "--workers", 1, *labels, *arguments, text=False, **more)
 
     return run
 
 
-def test_a_pipe_gets_clean_csv_in_the_order_of_the_videos(tag, clips):
-    done = tag(clips)
+def test_a_pipe_gets_clean_csv_in_the_order_of_the_videos(toy_model, clips):
+    done = process("tag", "--model", toy_model, *LABELS, clips)
     assert done.returncode == 0, done.stderr
     assert done.stderr == b""
     rows = table(done.stdout)
@@ -235,7 +237,7 @@ def test_chinese_labels_are_those_of_the_built_in_set(tag, clips, tmp_path):
 
 def test_views_are_averaged_and_deterministic(tag, clips):
     views = ("--num-clips", "3", "--num-crops", "3")
-    assert tag(clips, *views).stdout == tag(clips, *views, "--workers", "1").stdout != tag(clips).stdout
+    assert tag(clips, *views, "--workers", "2").stdout == tag(clips, *views).stdout != tag(clips).stdout
 
 
 def test_on_cpu_scores_do_not_depend_on_the_batch(tag, clips):
@@ -244,7 +246,8 @@ def test_on_cpu_scores_do_not_depend_on_the_batch(tag, clips):
         assert tag(clips, "--batch-size", size).stdout.split(b"\n", 1)[1] == alone
 
 
-def test_killed_twenty_times_the_output_is_that_of_one_run(toy_model, make_clip, tmp_path):
+@pytest.mark.parametrize("kills", [3, pytest.param(20, marks=pytest.mark.slow)])
+def test_killed_so_often_the_output_is_that_of_one_run(xclip, toy_model, make_clip, tmp_path, kills):
     folder = tmp_path / "many"
     folder.mkdir()
     for index in range(60):
@@ -254,7 +257,7 @@ def test_killed_twenty_times_the_output_is_that_of_one_run(toy_model, make_clip,
     output, journal = tmp_path / "o.csv", tmp_path / "o.csv.journal"
     chance = random.Random(0)
     tagged_by_kills = 0
-    for _ in range(20):
+    for _ in range(kills):
         command = [sys.executable, "-m", "xclip_cli", *map(str, arguments), str(output)]
         run = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
         goal = (journal.stat().st_size if journal.exists() else 0) + chance.randrange(1, 1000)
@@ -265,7 +268,7 @@ def test_killed_twenty_times_the_output_is_that_of_one_run(toy_model, make_clip,
         lines = journal.read_bytes().count(b"\n")
         assert lines >= tagged_by_kills
         tagged_by_kills = lines
-    assert xclip(*arguments, output).returncode == 0
+    assert process(*arguments, output).returncode == 0
     assert output.read_bytes() == (tmp_path / "whole.csv").read_bytes()
     keys = [json.loads(line)["key"] for line in journal.read_bytes().splitlines()]
     assert len(keys) == len(set(keys)) == 60
@@ -292,7 +295,7 @@ def test_ctrl_c_stops_soon_and_can_be_resumed(toy_model, make_clip, tmp_path):
     said = run.stderr.read()
     run.stderr.close()
     assert b"Traceback" not in said and b"run the same command again" in said
-    done = xclip(*arguments)
+    done = process(*arguments)
     assert done.returncode == 0 and b"(0 before)" not in done.stderr
 
 

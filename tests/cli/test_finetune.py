@@ -3,17 +3,8 @@
 import os
 import shutil
 import signal
-import subprocess
-import sys
 
 import pytest
-
-
-def xclip(*arguments, timeout=120):
-    command = [sys.executable, "-m", "xclip_cli", *map(str, arguments)]
-    return subprocess.run(
-        command, capture_output=True, text=True, timeout=timeout, env=os.environ | {"OMP_NUM_THREADS": "1"}
-    )
 
 
 @pytest.fixture
@@ -25,7 +16,7 @@ def data(tmp_path, make_clip):
     return tmp_path / "data"
 
 
-def test_check_reads_every_clip_and_learns_nothing(data, toy_model):
+def test_check_reads_every_clip_and_learns_nothing(xclip, data, toy_model):
     shutil.copy(data / "a dog" / "0 clip.mp4", data / "a dog" / "twin.mp4")
     (data / "a cat" / "bad.mp4").write_bytes(b"no video")
     done = xclip("finetune", data, "--check", "--model", toy_model, "--val", "0.3")
@@ -37,7 +28,9 @@ def test_check_reads_every_clip_and_learns_nothing(data, toy_model):
     assert "bad.mp4" in done.stderr and "twin.mp4" in done.stderr and "Traceback" not in done.stderr
 
 
-def test_a_run_prints_a_line_an_epoch_and_the_gain_and_its_model_tags_by_its_own_labels(data, toy_model, tmp_path):
+def test_a_run_prints_a_line_an_epoch_and_the_gain_and_its_model_tags_by_its_own_labels(
+    xclip, data, toy_model, tmp_path
+):
     done = xclip("finetune", data, "-o", tmp_path / "run", "--model", toy_model, "--epochs", 2, "--val", "0.3")
     assert done.returncode == 0, done.stderr
     lines = done.stderr.splitlines()
@@ -48,7 +41,7 @@ def test_a_run_prints_a_line_an_epoch_and_the_gain_and_its_model_tags_by_its_own
     assert {line.split(",")[4] for line in tagged.stdout.splitlines()[1:]} == {"a dog", "a cat"}
 
 
-def test_the_ablation_is_one_command(data, toy_model, tmp_path):
+def test_the_ablation_is_one_command(xclip, data, toy_model, tmp_path):
     done = xclip(
         "finetune", data, "-o", tmp_path / "ab", "--model", toy_model, "--epochs", 1, "--val", "0.3", "--ablate"
     )
@@ -78,6 +71,30 @@ def test_a_model_is_opened_once_a_run(data, toy_model, tmp_path, monkeypatch):
     assert opened.count(toy_model) == 3  # what it is, and its weights
 
 
+def test_clips_to_validate_on_that_share_a_source_are_named(data, toy_model, tmp_path, monkeypatch, capsys):
+    from xclip_cli.cli import finetune_view
+    from xclip_cli.settings import FinetuneSettings
+
+    monkeypatch.setattr(signal, "signal", lambda *_: None)  # Ctrl-C is pytest's
+    settings = FinetuneSettings(toy_model, val=str(data), workers=1)
+    finetune_view.show_check(str(data), settings)
+    leaks = [line for line in capsys.readouterr().err.splitlines() if "leak: " in line]
+    assert len(leaks) == 6 and all(line.endswith("is validated on: the same file") for line in leaks)
+    finetune_view.show_run(str(data), tmp_path / "run", settings, False, "xclip finetune")
+    [leak] = [line for line in capsys.readouterr().err.splitlines() if "leak: " in line]
+    assert leak.endswith("the same file (and 5 more; --check lists them all)")
+
+
+def test_by_default_clips_are_validated_in_turn_and_what_came_of_it_is_said(xclip, data, toy_model, tmp_path):
+    done = xclip("finetune", data, "-o", tmp_path / "run", "--model", toy_model)
+    assert done.returncode == 0, done.stderr
+    first, *_, last = done.stderr.splitlines()
+    assert "6 clips of 2 classes to learn from, validated in turn in" in first
+    assert last.startswith("The original weights are kept") and "leak" not in done.stderr
+    tagged = xclip("tag", next((data / "a cat").iterdir()), "--model", tmp_path / "run")
+    assert {line.split(",")[4] for line in tagged.stdout.splitlines()[1:]} == {"a dog", "a cat"}
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -85,19 +102,19 @@ def test_a_model_is_opened_once_a_run(data, toy_model, tmp_path, monkeypatch):
         (["--shots", "few", "-o", "x"], "--shots is 'few'"),
         (["--regime", "best", "-o", "x"], "--regime is 'best'"),
         (["--keep", "2", "-o", "x"], "--keep is '2'"),
-        (["--keep", "auto", "--regime", "linear", "-o", "x"], "--keep is 'auto'"),
+        (["--regime", "linear", "--epochs", "2", "-o", "x"], "--epochs is for regimes that train the network"),
         (["--val", "1.5", "-o", "x"], "--val is '1.5'"),
         (["--val", "nowhere", "-o", "x"], "there is no folder or file 'nowhere'"),
         (["--group-regex", "(", "-o", "x"], "--group-regex is '('"),
     ],
 )
-def test_a_wrong_request_is_one_line_and_exit_code_2(data, toy_model, arguments, said):
+def test_a_wrong_request_is_one_line_and_exit_code_2(xclip, data, toy_model, arguments, said):
     done = xclip("finetune", data, "--model", toy_model, *arguments)
     assert done.returncode == 2 and said in done.stderr and "Traceback" not in done.stderr
     assert done.stderr.splitlines()[0].startswith("error:")
 
 
-def test_an_output_that_is_there_is_not_touched(data, toy_model, tmp_path):
+def test_an_output_that_is_there_is_not_touched(xclip, data, toy_model, tmp_path):
     (tmp_path / "run").mkdir()
     (tmp_path / "run/mine.txt").write_text("mine")
     done = xclip("finetune", data, "-o", tmp_path / "run", "--model", toy_model, "--epochs", 1)
@@ -105,7 +122,7 @@ def test_an_output_that_is_there_is_not_touched(data, toy_model, tmp_path):
     assert [file.name for file in (tmp_path / "run").iterdir()] == ["mine.txt"]
 
 
-def test_check_reads_official_lists_and_folders_of_splits(shared, toy_model):
+def test_check_reads_official_lists_and_folders_of_splits(xclip, shared, toy_model):
     lists, ds = shared / "cases/lists", shared / "cases/folders/ds"
     done = xclip(
         "finetune", lists / "trainlist01.txt", "--class-list", lists / "classInd.txt", "--check", "--model", toy_model
@@ -120,7 +137,7 @@ def test_check_reads_official_lists_and_folders_of_splits(shared, toy_model):
     ]
 
 
-def test_check_of_rows_marked_test_says_that_they_are_left(data, toy_model):
+def test_check_of_rows_marked_test_says_that_they_are_left(xclip, data, toy_model):
     rows = [f"{path.relative_to(data)},{path.parent.name}" for path in sorted(data.glob("*/*.mp4"))]
     splits = ["train", "val", "test"] * 2
     (data / "all.csv").write_text(

@@ -1,11 +1,13 @@
 """Splits and shots keep their promises."""
 
 import os
+import sys
 
 import pytest
 
 from xclip_cli.errors import UsageError
-from xclip_cli.finetune.clipsets import choose_shots, find_clips, split_samples
+from xclip_cli.finetune.clipsets import choose_shots, deal, find_clips, split_samples
+from xclip_cli.finetune.sources import Findings, number_sources
 from xclip_cli.samples import Sample, label_names
 from xclip_cli.settings import FinetuneSettings
 
@@ -24,9 +26,30 @@ def test_every_class_is_split_by_the_share_and_keeps_a_clip_to_learn_from():
 
 
 def test_clips_of_one_source_stay_on_one_side():
-    train, val = split_samples(samples({"a": 12, "b": 12}), 0.4, seed=0, group_regex=r"/(\d)_")
+    all_samples = samples({"a": 12, "b": 12})
+    sources = number_sources(all_samples, Findings(), group_regex=r"/(\d)_")
+    train, val = split_samples(all_samples, 0.4, seed=0, sources=sources)
     groups = [{s.path.split("/")[1][0] for s in part} for part in (train, val)]
     assert val and not groups[0] & groups[1]
+
+
+def test_a_class_of_few_sources_has_one_to_validate_on_and_one_of_a_single_source_is_divided():
+    all_samples = samples({"a": 9, "b": 8})
+    _, val = split_samples(all_samples, 0.2, seed=0, sources=[0] * 6 + [1] * 3 + [2] * 8)
+    assert [s for s in val if s.label == "a"] == all_samples[6:9]  # of two sources the smaller
+    assert sum(s.label == "b" for s in val) == 2
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_parts_are_even_in_every_class_and_hold_whole_sources(seed):
+    all_samples = samples({"a": 10, "b": 5, "c": 1})
+    sources = [min(i, 8) for i in range(10)] + list(range(10, 16))
+    folds = deal(all_samples, sources, 5, seed)
+    assert folds == deal(all_samples, sources, 5, seed) and set(folds) == set(range(5)) and folds[8] == folds[9]
+    for label, most in (("a", 3), ("b", 1)):
+        of_label = [fold for fold, sample in zip(folds, all_samples, strict=True) if sample.label == label]
+        assert max(of_label.count(i) for i in range(5)) <= most and min(of_label.count(i) for i in range(5)) >= 1
+    assert len(set(deal(all_samples, [0] * 10 + [1] * 6, 5, seed))) == 2
 
 
 def test_shots_are_seeded_and_nested():
@@ -37,7 +60,8 @@ def test_shots_are_seeded_and_nested():
 
 def parts(data, **options):
     """File names to learn from, to validate on and of the test."""
-    splits = find_clips(str(data), FinetuneSettings(**options))
+    settings = FinetuneSettings(**options)
+    splits = find_clips(str(data), settings).held_out(settings, Findings(), in_turn=False)
     return tuple([os.path.basename(s.path) for s in part] for part in (splits.train, splits.val, splits.test))
 
 
@@ -87,3 +111,13 @@ def test_a_list_to_validate_on_may_lack_the_first_class(tmp_path):
         (tmp_path / name).write_text(text)
     options = {"val": str(tmp_path / "val.txt"), "class_list": str(tmp_path / "n.txt")}
     assert find_clips(str(tmp_path / "train.txt"), FinetuneSettings(**options)).val[0].label == "y"
+
+
+@pytest.mark.skipif(sys.platform == "darwin", reason="its file systems take no such names")
+def test_a_class_whose_name_is_no_unicode_is_refused_before_anything_is_read(tmp_path):
+    for name in (b"caf\xe9", b"tea"):
+        folder = tmp_path / os.fsdecode(name)
+        folder.mkdir()
+        (folder / "a.mp4").write_bytes(b"")
+    with pytest.raises(UsageError, match=r"the label 'caf\\xe9' is not valid Unicode"):
+        find_clips(str(tmp_path), FinetuneSettings())

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from xclip_cli.finetune.augment import augment
+from xclip_cli.finetune.sources import leaks
 from xclip_cli.finetune.store import VIEWS, ClipStore, seeded
 from xclip_cli.preprocess import preprocess
 from xclip_cli.registry import Preprocessing
@@ -64,8 +65,8 @@ def test_a_clip_is_decoded_once_until_it_changes(bars, pool, tmp_path, monkeypat
     path = tmp_path / "a.mp4"
     path.write_bytes(Path(sample.path).read_bytes())
     mine, store = Sample(str(path), "x"), ClipStore(SPEC, 4, pool)
-    submitted = []
-    monkeypatch.setattr(store, "_submit", lambda s, submit=store._submit: submitted.append(s) or submit(s))
+    submitted, submit = [], pool.submit
+    monkeypatch.setattr(pool, "submit", lambda *args, **more: submitted.append(args) or submit(*args, **more))
     for _ in range(2):
         store.prepare([mine], True, quiet)
     assert len(submitted) == 1
@@ -74,12 +75,32 @@ def test_a_clip_is_decoded_once_until_it_changes(bars, pool, tmp_path, monkeypat
     assert len(submitted) == 2
 
 
+@pytest.mark.parametrize("front", [None, front])
+def test_what_a_clip_shows_is_known_of_one_that_is_not_decoded_again(bars, pool, front):
+    [sample, *_] = read_samples(bars)
+    first, again = (ClipStore(SPEC, 4, pool, front, "seen").prepare([sample], True, quiet) for _ in range(2))
+    assert again.seconds == first.seconds
+    assert np.array_equal(again.thumbnails[sample], first.thumbnails[sample])
+    assert first.thumbnails[sample].shape == (4, 16, 16) and first.thumbnails[sample].std() > 20
+
+
+def test_a_clip_that_was_read_to_learn_from_is_validated_on_without_decoding_it_again(bars, pool, monkeypatch):
+    [sample, *_] = read_samples(bars)
+    plain = ClipStore(SPEC, 4, pool, front, "plain")
+    plain.prepare([sample], False, quiet)
+    varied = ClipStore(SPEC, 4, pool, front, "varied")
+    varied.prepare([sample], True, quiet)
+    monkeypatch.delattr(type(pool), "submit")
+    for wanted, found in zip(plain.evaluation(sample), varied.evaluation(sample), strict=True):
+        assert torch.equal(wanted, found)
+
+
 def test_a_set_too_large_for_the_cache_is_decoded_at_each_use(bars, pool, monkeypatch):
     monkeypatch.setattr("xclip_cli.finetune.store.CACHE_BYTES", 1)
     chosen = read_samples(bars)[:3]
     store = ClipStore(SPEC, 4, pool, fingerprint="large")
     findings = store.prepare(chosen, True, quiet)
-    assert set(findings.seconds) == set(chosen) and not store._path(chosen[2], True).exists()
+    assert set(findings.seconds) == set(chosen) and not store.path_of(chosen[2], True).exists()
     assert store.evaluation(chosen[2])[0].shape == (4, 3, 32, 32)
 
 
@@ -104,10 +125,10 @@ def test_the_cache_never_holds_more_than_it_may_and_lets_go_of_what_was_not_used
     store.prepare([second], True, quiet)
     for used, left, new in ((first, second, third), (third, first, second)):
         for moment, sample in enumerate((left, used), 1):
-            os.utime(store._path(sample, True), (moment, moment))
+            os.utime(store.path_of(sample, True), (moment, moment))
         ClipStore(SPEC, 4, pool).prepare([used], True, quiet)
         ClipStore(SPEC, 4, pool).prepare([new], True, quiet)
-        assert [store._path(sample, True).exists() for sample in (used, left, new)] == [True, False, True]
+        assert [store.path_of(sample, True).exists() for sample in (used, left, new)] == [True, False, True]
 
 
 def test_a_run_never_lets_go_of_its_own_clips(bars, pool, tmp_path, monkeypatch):
@@ -119,7 +140,7 @@ def test_a_run_never_lets_go_of_its_own_clips(bars, pool, tmp_path, monkeypatch)
     store = ClipStore(SPEC, 4, pool)
     for part in ([first], [second], [third]):
         store.prepare(part, True, quiet)
-    assert [store._path(sample, True).exists() for sample in (first, second, third)] == [True, True, False]
+    assert [store.path_of(sample, True).exists() for sample in (first, second, third)] == [True, True, False]
 
 
 def test_what_cannot_be_read_is_said_and_what_stands_twice_is_found(bars, pool, tmp_path):
@@ -130,8 +151,9 @@ def test_what_cannot_be_read_is_said_and_what_stands_twice_is_found(bars, pool, 
     twin, broken, gone = (Sample(str(p), "x") for p in (copy, bad, tmp_path / "gone.mp4"))
     findings = ClipStore(SPEC, 4, pool).prepare([first, second, twin, broken, gone], True, quiet)
     assert set(findings.unreadable) == {broken, gone}
-    assert findings.duplicates([first, second], [twin]) == ([(first.path, twin.path)], [])
-    assert findings.duplicates([first, twin], [second]) == ([], [(first.path, twin.path)])
+    assert leaks([first, second], [twin], findings) == [(first, twin, "the same file")]
+    assert findings.twins([first, second]) == [] and leaks([first, twin], [second], findings) == []
+    assert findings.twins([first, twin]) == [(first, twin)]
     assert findings.seconds[first] == pytest.approx(1.0, abs=0.05)
 
 

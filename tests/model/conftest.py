@@ -21,7 +21,7 @@ def randomise(module: nn.Module, seed: int = 0) -> nn.Module:
     for name, tensor in module.named_parameters():
         noise = torch.randn(tensor.shape, generator=generator)
         if tensor.ndim < 2:
-            tensor.copy_(0.1 * noise + ("norm" in name or "ln" in name) * name.endswith("weight"))
+            tensor.copy_(0.1 * noise + ("norm" in name.lower() or "ln" in name) * name.endswith("weight"))
         else:
             tensor.copy_(noise / tensor[0].numel() ** 0.5)
     module.logit_scale.fill_(3.0)

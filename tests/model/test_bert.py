@@ -4,8 +4,12 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from xclip_cli.finetune.learner import Front, Learner
+from xclip_cli.finetune.regimes import REGIMES
 from xclip_cli.model.bert import BertTower
-from xclip_cli.model.config import SPECIAL_TOKENS, TextConfig
+from xclip_cli.model.config import SPECIAL_TOKENS, TextConfig, XclipConfig
+from xclip_cli.model.text import make_tokenizer, trim
+from xclip_cli.model.xclip import Xclip
 
 WORDS = (*SPECIAL_TOKENS, "running", "dunk", "a", "dog", "on", "##ing")
 LENGTHS = (2, 12, 7)
@@ -57,3 +61,59 @@ def test_features_are_the_mean_over_berts_tokens(reference, tower):
         found = tower(ids)
     assert (found - expected).abs().max() < 1e-6
     assert (found[0] - found[1]).abs().max() > 0.05
+
+
+def test_padding_never_reaches_a_feature(tower):
+    ids = tokens()
+    with torch.inference_mode():
+        together = tower(ids)
+        for row, length in enumerate(LENGTHS):
+            assert (tower(ids[row : row + 1, :length])[0] - together[row]).abs().max() < 1e-6
+        assert torch.allclose(tower(trim(ids[::2])), together[::2], atol=1e-6)
+    assert torch.allclose(together.norm(dim=1), torch.ones(3))
+
+
+def test_learned_words_stand_after_the_start(tower):
+    """Learned words that are a vocabulary's own are as those words in the text."""
+    ids = tokens()[2:]  # 7 tokens
+    added = torch.tensor([5, 8, 5])
+    longer = torch.cat([ids[:, :1], added[None], ids[:, 1:9]], dim=1)
+    context = tower.token_embedding[added].detach().requires_grad_()
+    found = tower(ids[:, :9], context)
+    assert torch.allclose(found, tower(longer), atol=1e-6)
+    assert not torch.allclose(found, tower(ids), atol=1e-2)
+    found[0, 0].backward()
+    assert context.grad.abs().min() > 0
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_is_near_and_finite(tower, dtype):
+    with torch.inference_mode():
+        expected, found = tower(tokens()), tower.to(dtype)(tokens())
+    assert found.dtype == dtype and F.cosine_similarity(found.float(), expected).min() > 0.99
+
+
+def test_another_embedding_size_is_projected():
+    tower = BertTower(text_config(), 16)
+    assert tower(tokens()).shape == (3, 16) and tower.proj.weight.shape == (16, 24)
+
+
+def test_the_network_takes_a_tower_of_berts_kind(bert_config, vocabulary):
+    torch.manual_seed(0)
+    model = Xclip(bert_config).eval()
+    ids, frames = make_tokenizer(bert_config.text).tokenize(["a dog", "slam dunk!"]), torch.randn(1, 4, 3, 32, 32)
+    plain = model.switched(cross_frame=False, mit_layers=0, prompt_layers=0)
+    with torch.inference_mode():
+        assert model(frames, ids).shape == (1, 2)
+        assert torch.equal(plain.encode_text(ids), model.encode_text(ids))
+        assert torch.equal(model.encode_text(ids), model.text(trim(ids)))
+    with pytest.raises(RuntimeError, match="ln_final"):  # a state cannot say its vocabulary
+        Xclip(XclipConfig.from_state(model.state_dict())).load_state_dict(model.state_dict())
+    assert sum("text." in n for n in dict(model.named_parameters())) == 4 + 2 * 16
+
+
+def test_low_rank_changes_reach_its_attention_and_mlp(bert_config):
+    torch.manual_seed(0)
+    learner = Learner(Front(Xclip(bert_config)), ["a dog", "running"], REGIMES["text-only"], rank=2)
+    for part in ("attn.q", "attn.out", "mlp.up", "mlp.down"):
+        assert f"text.blocks.1.{part}.parametrizations.weight.0.up" in learner.trained, part

@@ -20,6 +20,7 @@ TRUNK_SIZES = {"efficientnet_lite0": 3.35e6, "efficientnet_lite1": 4.12e6, "effi
         ("patch", 48, 16, 9),
         ("efficientnet_lite0", 64, 32, 4),
         ("efficientnet_lite0", 224, 32, 49),
+        ("efficientnet_lite1", 240, 32, 64),
         ("efficientnet_lite2", 260, 32, 81),
     ],
 )
@@ -31,14 +32,22 @@ def test_a_stem_gives_the_tokens_that_the_configuration_says(stem, image_size, p
     assert tokens.shape == (2, 1 + patches, 24)
 
 
-def test_the_class_token_is_a_linear_map_plus_the_mean_of_the_classes_vectors():
+@pytest.mark.parametrize("hidden", [None, 40])
+def test_the_class_token_is_a_linear_map_plus_the_mean_of_the_classes_vectors_and_an_mlp_if_asked(hidden):
     torch.manual_seed(0)
-    stem = make_stem(VisionConfig(image_size=64, patch_size=32, width=24, heads=4, stem="efficientnet_lite0")).eval()
+    sizes = {"image_size": 64, "patch_size": 32, "width": 24, "heads": 4, "stem": "efficientnet_lite0"}
+    stem = make_stem(VisionConfig(**sizes, class_hidden=hidden)).eval()
     feature_map = torch.rand(2, 1280, 2, 2)
     with torch.inference_mode():
         pooled = feature_map.mean((2, 3))
         probabilities = torch.softmax(stem.classifier(pooled), dim=1)
         expected = stem.class_proj(pooled) + probabilities @ stem.concepts.weight.T
+        if hidden:
+            _, up, _, down = stem.class_mlp
+            assert up.weight.shape == (hidden, 1280)
+            expected = expected + down(F.gelu(up(F.layer_norm(pooled, (1280,)))))
+        else:
+            assert not any("class_mlp" in name for name in stem.state_dict())
         tokens = stem.tokens(feature_map)
     assert torch.allclose(tokens[:, 0], expected, atol=1e-5)
     assert torch.allclose(tokens[:, 2], stem.patch_proj(feature_map[:, :, 0, 1]), atol=1e-5)

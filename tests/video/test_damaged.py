@@ -65,7 +65,7 @@ def decode_damaged(reader: str, clips, seeds, folder) -> None:
     if reader == "decord":
         pytest.importorskip("decord")
     outcomes = Counter()
-    with DecodePool(reader, workers=2, timeout_seconds=8) as pool:
+    with DecodePool(reader, workers=2, timeout_seconds=30) as pool:
         waiting = deque()
         for broken in damaged_copies(clips, seeds, folder):
             waiting.append((broken, pool.submit(broken, 4)))

@@ -1,5 +1,6 @@
-"""A video of two hours, made by repeating a real clip: seconds and megabytes, printed."""
+"""A video of two hours, made by repeating a real clip: seconds of the processor and megabytes, printed."""
 
+import os
 import re
 import time
 from pathlib import Path
@@ -26,6 +27,12 @@ def two_hours(request, tmp_path_factory):
     path.unlink()
 
 
+def cpu_seconds(process: int) -> float:
+    """What a process has used of the processors, which does not depend on what else the machine does."""
+    user, system = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[11:13]
+    return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("reader", ["auto", "pyav", "decord"])
 def test_two_hours_take_seconds_and_little_memory(two_hours, reader):
@@ -33,16 +40,15 @@ def test_two_hours_take_seconds_and_little_memory(two_hours, reader):
         pytest.importorskip("decord")
         if two_hours.suffix in (".ts", ".avi", ".flv"):
             pytest.skip("decord reads through what has no index")
-    with DecodePool(reader, workers=1) as pool:
-        began = time.perf_counter()
+    with DecodePool(reader, workers=1, timeout_seconds=600) as pool:
         clip = pool.submit(two_hours, 8).result()
-        seconds = time.perf_counter() - began
-        status = Path(f"/proc/{pool._workers[0]._process.pid}/status").read_text()
+        process = pool._workers[0]._process.pid
+        seconds, status = cpu_seconds(process), Path(f"/proc/{process}/status").read_text()
     peak = int(re.search(r"VmHWM:\s+(\d+) kB", status)[1]) / 1024
     megabytes = two_hours.stat().st_size / 2**20
-    began = time.perf_counter()
+    began = time.process_time()
     probe(str(two_hours))
-    looked = time.perf_counter() - began
+    looked = time.process_time() - began
     print(f"{reader} {two_hours.suffix} of {megabytes:.0f} MiB: looked at in {looked:.2f} s,", end=" ")
     print(f"8 frames in {seconds:.1f} s, peak {peak:.0f} MiB")
     assert clip.info.duration_seconds > 7200 and clip.warnings == ()

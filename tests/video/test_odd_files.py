@@ -3,8 +3,6 @@
 import os
 import shutil
 import struct
-import threading
-from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import cv2
 import numpy as np
@@ -173,28 +171,16 @@ def test_no_permission(reader, plain, tmp_path):
         read_clip(reader, str(tmp_path / "mine.mp4"), 8)
 
 
-def test_no_address_is_ever_opened(reader, tmp_path):
-    asked = []
-
-    class Ear(BaseHTTPRequestHandler):
-        def do_GET(self):
-            asked.append(self.path)
-            self.send_error(404)
-
-        def log_message(self, *_):
-            pass
-
-    with HTTPServer(("127.0.0.1", 0), Ear) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        address = f"http://127.0.0.1:{server.server_port}/a.ts"
-        text = f"#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXTINF:9,\n{address}\n#EXT-X-ENDLIST\n"
-        for name, content in {"a.m3u8": text, "b.mp4": "\n" + text, "c.txt": f"# a comment\n{address}\n"}.items():
-            (tmp_path / name).write_text(content)
-            with pytest.raises(VideoError):
-                read_clip(reader, str(tmp_path / name), 8)
+def test_no_address_is_ever_opened(reader, ear, tmp_path):
+    server, asked = ear
+    address = f"{server}/a.ts"
+    text = f"#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXTINF:9,\n{address}\n#EXT-X-ENDLIST\n"
+    for name, content in {"a.m3u8": text, "b.mp4": "\n" + text, "c.txt": f"# a comment\n{address}\n"}.items():
+        (tmp_path / name).write_text(content)
         with pytest.raises(VideoError):
-            read_clip(reader, address, 8)
-        server.shutdown()
+            read_clip(reader, str(tmp_path / name), 8)
+    with pytest.raises(VideoError):
+        read_clip(reader, address, 8)
     assert asked == []
 
 

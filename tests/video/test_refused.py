@@ -5,9 +5,7 @@ import gzip
 import os
 import re
 import sys
-import threading
 import zipfile
-from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 from as_shown import ALL_READERS
@@ -147,24 +145,12 @@ def lists_of(url: str) -> dict[str, str]:
     }
 
 
-def test_no_disguise_of_an_address_is_opened(reader, tmp_path):
-    asked = []
-
-    class Ear(BaseHTTPRequestHandler):
-        def do_GET(self):
-            asked.append(self.path)
-            self.send_error(404)
-
-        def log_message(self, *_):
-            pass
-
-    with HTTPServer(("127.0.0.1", 0), Ear) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        for name, text in lists_of(f"http://127.0.0.1:{server.server_port}/a.mp4").items():
-            (tmp_path / name).write_text(text, encoding="utf-8")
-            refusal(reader, tmp_path / name)
-            assert asked == [], name
-        server.shutdown()
+def test_no_disguise_of_an_address_is_opened(reader, ear, tmp_path):
+    server, asked = ear
+    for name, text in lists_of(f"{server}/a.mp4").items():
+        (tmp_path / name).write_text(text, encoding="utf-8")
+        refusal(reader, tmp_path / name)
+        assert asked == [], name
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="inotify is Linux's")

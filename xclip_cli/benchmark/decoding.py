@@ -35,7 +35,7 @@ COLUMNS = (  # what a person sees: key, head and digits
 )
 CLIP_FRAMES = 8
 _TIMES = 3
-_BYTES_AT_ONCE = 64 * 2**20
+BYTES_AT_ONCE = 64 * 2**20
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ def measure(reader: Reader, path: str) -> dict[str, int | float | str]:
     """What a Decoded holds of a file, from this process. Medians of three; the whole is read once if it takes long."""
     try:
         clip, clip_seconds = _timed(lambda: read_clip(reader, path, CLIP_FRAMES))
-        count, whole_seconds = _timed(lambda: _read_whole(reader, path))
+        count, whole_seconds = _timed(lambda: read_whole(reader, path))
     except VideoError as error:
         return {"error": error.message}
     return {
@@ -109,12 +109,12 @@ def _timed(call: Callable) -> tuple:
     return result, statistics.median(seconds)
 
 
-def _read_whole(reader: Reader, path: str) -> int:
-    """Reads every frame, some at a time, and keeps none; how many there were."""
+def read_whole(reader: Reader, path: str, bytes_at_once: int = BYTES_AT_ONCE) -> int:
+    """Reads every frame, so many bytes of pixels at a time, keeps none, and gives their number. Raises VideoError."""
     with closing(reader.open(path)) as video:
         info = video.info
         count = info.num_frames or max(1, round(info.duration_seconds * info.fps))
-        at_once = max(1, _BYTES_AT_ONCE // (info.width * info.height * 3))
+        at_once = max(1, bytes_at_once // (info.width * info.height * 3))
         times = (np.arange(count) + 0.5) * info.duration_seconds / count
         for start in range(0, count, at_once):
             video.frames_at(times[start : start + at_once])

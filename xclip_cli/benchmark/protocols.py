@@ -11,6 +11,7 @@ from xclip_cli import labels, tables
 from xclip_cli.classlist import key, read_class_list
 from xclip_cli.errors import UsageError
 from xclip_cli.labels import LabelSet
+from xclip_cli.labels.typed import understand
 from xclip_cli.registry import MODELS
 from xclip_cli.samples import Sample, label_names, read_samples
 from xclip_cli.settings import AccuracySettings
@@ -21,8 +22,9 @@ _NUMBER_LAST = re.compile(r"\s+\d+$")
 
 @dataclass(frozen=True)
 class Protocol:
-    """How a published number is measured. ``read(folder, split_file, class_list)`` gives its clips.
+    """How a published number is measured. ``read(folder, split_file)`` gives its clips.
 
+    ``numbered`` lists may give numbers for classes; ``read`` then takes the class list that names them, or None, too.
     ``dataset`` is what the registry's accuracies call it; ``views`` how the number was made, clips x crops;
     ``original(name)`` what the data set itself calls a class of ours.
     """
@@ -31,8 +33,9 @@ class Protocol:
     labelset: str
     split: str
     views: str
-    read: Callable[[Path, Path, Path | None], list[Sample]]
+    read: Callable[..., list[Sample]]
     original: Callable[[str], str] = str
+    numbered: bool = False
 
     def published(self, model: str) -> float | None:
         """Top-1, percent, that the model's authors or papers report; None where the registry knows none."""
@@ -75,7 +78,8 @@ def read_task(data: str, label_set: LabelSet | None, settings: AccuracySettings)
             raise UsageError(f"{data!r} has no clip whose split is val or test", "leave the column split out")
         facts["splits"] = ", ".join(f"{n} {split}" for split, n in Counter(s.split for s in samples).items())
     samples = list(dict.fromkeys(samples))
-    return _task(data, samples, label_set or labels.from_names(label_names(samples), name="classes"), None, facts)
+    own = understand(labels.from_names(label_names(samples), name="classes"))
+    return _task(data, samples, label_set or own, None, facts)
 
 
 def _read_protocol(data: str, label_set: LabelSet | None, settings: AccuracySettings) -> Task:
@@ -91,7 +95,10 @@ def _read_protocol(data: str, label_set: LabelSet | None, settings: AccuracySett
         what = f"there is no {settings.split_file!r}" if settings.split_file else "no split file was given"
         raise UsageError(f"{what}: {settings.protocol} needs {protocol.split}", "--split-file PATH")
     class_list = Path(settings.class_list) if settings.class_list else None
-    samples, label_set = protocol.read(folder, split, class_list), labels.builtin(protocol.labelset)
+    if class_list and not protocol.numbered:
+        raise UsageError(f"--class-list is given, and {settings.protocol} names its classes itself", "leave it out")
+    lists = (split, class_list) if protocol.numbered else (split,)
+    samples, label_set = protocol.read(folder, *lists), labels.builtin(protocol.labelset)
     if settings.protocol.startswith("k600-zeroshot"):
         samples, label_set = _only(_zero_shot_names(class_list), samples, label_set)
     if settings.class_names == "original":
@@ -139,15 +146,15 @@ def _zero_shot_names(class_list: Path | None) -> list[str]:
     return names
 
 
-def _ucf101(folder: Path, split: Path, class_list: Path | None) -> list[Sample]:
+def _ucf101(folder: Path, split: Path) -> list[Sample]:
     """testlist01.txt: `Class/v_Class_g01_c01.avi` a line."""
     samples = []
     for number, line in tables.read_lines(split):
         label, slash, name = _NUMBER_LAST.sub("", line).partition("/")
         if not slash:
             raise UsageError(f"{split}, line {number}: {line[:80]!r} is not `Class/video.avi`", "testlist01.txt")
-        place = folder / label / name
-        samples.append(Sample(str(place if place.exists() else folder / name), label))
+        video = folder / label / name
+        samples.append(Sample(str(video if video.exists() else folder / name), label))
     return samples
 
 
@@ -155,7 +162,7 @@ def _camel_case(name: str) -> str:
     return "".join(word[:1].upper() + word[1:] for word in name.split())
 
 
-def _hmdb51(folder: Path, split: Path, class_list: Path | None) -> list[Sample]:
+def _hmdb51(folder: Path, split: Path) -> list[Sample]:
     """The folder of `CLASS_test_split1.txt`: `video.avi 2` a line is a clip to test on."""
     files = sorted(split.glob("*_test_split1.txt")) if split.is_dir() else []
     if not files:
@@ -190,7 +197,9 @@ def _hash(path: Path) -> str:
     return digest.hexdigest()[:16]
 
 
-_ZERO_SHOT = Protocol("K600", "kinetics600", "Kinetics-600's validation list", "1 x 1, 32 frames, mean of 3", _kinetics)
+_ZERO_SHOT = Protocol(
+    "K600", "kinetics600", "Kinetics-600's validation list", "1 x 1, 32 frames, mean of 3", _kinetics, numbered=True
+)
 PROTOCOLS = {
     "ucf101-split1": Protocol(
         "UCF101", "ucf101", "testlist01.txt", "1 x 1, 32 frames, mean of 3 splits", _ucf101, _camel_case
@@ -198,6 +207,6 @@ PROTOCOLS = {
     "hmdb51-split1": Protocol(
         "HMDB51", "hmdb51", "the folder of *_test_split1.txt", "1 x 1, 32 frames, mean of 3 splits", _hmdb51
     ),
-    "k400-val": Protocol("K400", "kinetics400", "Kinetics-400's validation list", "4 x 3", _kinetics),
+    "k400-val": Protocol("K400", "kinetics400", "Kinetics-400's validation list", "4 x 3", _kinetics, numbered=True),
     **{f"k600-zeroshot-{i}": _ZERO_SHOT for i in (1, 2, 3)},
 }

@@ -116,7 +116,7 @@ def run(settings: SpeedSettings, on_progress: OnProgress) -> Speed:
         "cores": os.cpu_count() or 1,
         "threads": settings.threads or torch.get_num_threads(),
         "dtype": settings.dtype,
-        "matrix_gigamacs_per_second": round(rate, 1),
+        "matrix_gigamacs_per_second": round(rate, 3),
         "torch": torch.__version__,
         "python": platform.python_version(),
         "xclip_cli": __version__,

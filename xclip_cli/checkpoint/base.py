@@ -24,7 +24,7 @@ _CHUNK = 64  # texts encoded at once: 400 labels x 16 templates in one batch wou
 
 @dataclass(frozen=True)
 class TextEncoder:
-    """A text tower with its tokenizer. Calling it with N texts gives float32 (N, E) on the CPU, not normalised.
+    """A text tower with its tokenizer. Calling it with N texts gives float32 (N, E) on the CPU, of the tower's length.
 
     ``count_tokens(texts)`` says how many tokens each text needs, start and end included; a text of more than
     ``context_length`` is cut by the tokenizer. ``known`` texts have features (E,) of their own.

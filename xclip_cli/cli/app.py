@@ -9,6 +9,7 @@ import typer
 from xclip_cli import __version__
 from xclip_cli.cli import benchmark, console, labels, models
 from xclip_cli.cli.cache import cache
+from xclip_cli.cli.calibrate import calibrate
 from xclip_cli.cli.finetune import finetune
 from xclip_cli.cli.sample import sample
 from xclip_cli.cli.tag import tag
@@ -24,6 +25,7 @@ app = typer.Typer(
 )
 app.command()(tag)
 app.command()(finetune)
+app.command()(calibrate)
 app.add_typer(benchmark.app, name="benchmark")
 app.add_typer(labels.app, name="labels")
 app.add_typer(models.app, name="models")

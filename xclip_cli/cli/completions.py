@@ -36,3 +36,4 @@ def _readers() -> Iterable[str]:
 
 models, labelsets, dtypes, readers = _offer(_models), _offer(_labelsets), _offer(_dtypes), _offer(_readers)
 devices = _offer(lambda: ("auto", "cpu", "cuda", "mps"))
+windows = _offer(lambda: ("auto",))

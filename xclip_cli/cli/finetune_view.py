@@ -3,24 +3,21 @@
 import os
 import signal
 import statistics
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
 from xclip_cli.checkpoint import Checkpoint, open_checkpoint
-from xclip_cli.cli import console
+from xclip_cli.cli import console, progress
 from xclip_cli.files import one_line
 from xclip_cli.finetune.clipsets import Splits
+from xclip_cli.finetune.job import check
 from xclip_cli.finetune.loop import Epoch
 from xclip_cli.finetune.report import Report
-from xclip_cli.finetune.run import ABLATION_HEADS, Ready, ablate, check, run
-from xclip_cli.finetune.store import Findings
+from xclip_cli.finetune.run import ABLATION_HEADS, Ready, ablate, run
+from xclip_cli.finetune.sources import Findings, leaks
 from xclip_cli.outputs.markdown import percent
 from xclip_cli.settings import FinetuneSettings
 
-_FEW = 5
+_FEW, _READING = 5, "reading clips"
 
 
 def open_model(name: str) -> Checkpoint:
@@ -35,7 +32,7 @@ def open_model(name: str) -> Checkpoint:
 def show_check(data: str, settings: FinetuneSettings) -> None:
     """Prints classes on stdout, and what is wrong on stderr."""
     checkpoint = open_model(settings.model)
-    with _reading() as on_progress:
+    with progress.bar(_READING) as on_progress:
         splits, findings = check(data, settings, checkpoint, on_progress)
     rows = []
     for name in splits.names:
@@ -44,6 +41,8 @@ def show_check(data: str, settings: FinetuneSettings) -> None:
         span = f"{min(seconds):.1f}-{statistics.median(seconds):.1f}-{max(seconds):.1f}" if seconds else "-"
         rows.append((name, str(len(learn)), str(len(val)), span, one_line((learn or val)[0].path)))
     console.print_rows(("class", "to learn", "to validate", "seconds (least-median-most)", "for example"), rows)
+    if splits.folds:
+        console.err().print(f"no clips to validate on are given: those to learn from are {_in_turn(splits)}")
     _count_test(splits)
     _warn(splits, findings, most=None)
     splits.without(findings.unreadable)
@@ -52,20 +51,20 @@ def show_check(data: str, settings: FinetuneSettings) -> None:
 def show_run(data: str, output: Path, settings: FinetuneSettings, resume: bool, command: str) -> None:
     """Fine-tunes, with one line an epoch on stderr and the gain on stdout."""
     checkpoint, first, asked = open_model(settings.model), _is_first(), []
-    with _reading(hidden=not first) as on_progress:
+    with progress.bar(_READING, hidden=not first) as on_progress:
         for event in run(data, output, settings, checkpoint, on_progress, lambda: bool(asked), command, resume):
             if isinstance(event, Ready):
                 _listen(asked)
-            if first:
+            if isinstance(event, Report):
+                _show_report(event, output)
+            elif first:
                 _SHOWN[type(event)](event)
-    if first:
-        console.err().print(f"{output}: model.safetensors, report.md, curves.png, confusion.png", markup=False)
 
 
 def show_ablation(data: str, output: Path, settings: FinetuneSettings, command: str) -> None:
     """Says each row as soon as its network is trained, then prints the table on stdout; the first process alone."""
     checkpoint, first, rows = open_model(settings.model), _is_first(), []
-    with _reading(hidden=not first) as on_progress:
+    with progress.bar(_READING, hidden=not first) as on_progress:
         for row in ablate(data, output, settings, checkpoint, on_progress, command):
             if first:
                 console.err().print(f"{row[0]}: {row[2]} % (untrained {row[1]})", markup=False, highlight=False)
@@ -76,22 +75,6 @@ def show_ablation(data: str, output: Path, settings: FinetuneSettings, command: 
 
 def _is_first() -> bool:
     return os.environ.get("RANK", "0") == "0"
-
-
-@contextmanager
-def _reading(hidden: bool = False) -> Iterator:
-    """A bar while clips are read; gone afterwards."""
-    columns = TextColumn("reading clips"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-    quiet = hidden or not console.err().is_terminal
-    with Progress(*columns, console=console.err(), disable=quiet, transient=True, redirect_stdout=False) as progress:
-        task = progress.add_task("", total=None)
-
-        def on_progress(done: int, total: int) -> None:
-            progress.update(task, completed=done, total=total)
-            if done == total:
-                progress.stop()
-
-        yield on_progress
 
 
 def _listen(asked: list) -> None:
@@ -108,10 +91,15 @@ def _show_ready(ready: Ready) -> None:
     splits = ready.splits
     _warn(splits, ready.findings, most=_FEW)
     _count_test(splits)
+    validated = _in_turn(splits) if splits.folds else f"{len(splits.val)} to validate"
     console.err().print(
-        f"{len(splits.train)} clips of {len(splits.names)} classes to learn from, {len(splits.val)} to validate; "
+        f"{len(splits.train)} clips of {len(splits.names)} classes to learn from, {validated}; "
         f"{ready.trained_parameters / 1e6:.1f} M parameters learn; memory about {ready.memory_bytes / 2**30:.1f} GiB"
     )
+
+
+def _in_turn(splits: Splits) -> str:
+    return f"validated in turn in {max(splits.folds) + 1} parts"
 
 
 def _count_test(splits: Splits) -> None:
@@ -126,25 +114,30 @@ def _show_epoch(epoch: Epoch) -> None:
     console.err().print(f"{position}  loss {epoch.loss:.4f}{right}  {ahead}")
 
 
-def _show_report(report: Report) -> None:
+def _show_report(report: Report, output: Path) -> None:
     rows = [(what, percent(a), percent(b)) for what, (a, b) in report.accuracies().items() if b is not None]
     if rows:
         console.print_rows(("accuracy, %", "before", "after"), rows)
-    if report.kept:
-        console.err().print(f"{report.kept:.0%} of the original weights are kept")
+    console.err().print(f"{report.verdict} {output}: model.safetensors, report.md and more", markup=False)
 
 
-_SHOWN = {Ready: _show_ready, Epoch: _show_epoch, Report: _show_report}
+_SHOWN = {Ready: _show_ready, Epoch: _show_epoch}
 
 
 def _warn(splits: Splits, findings: Findings, most: int | None) -> None:
     """Warnings about clips, of each kind the first few."""
     alone = [name for name in splits.names if sum(s.label == name for s in (*splits.train, *splits.val)) == 1]
-    leaks, twins = findings.duplicates(splits.train, splits.val)
+    leaking = [
+        f"leak: {a.path} is learned from and {b.path} is validated on: {why}"
+        for a, b, why in leaks(splits.train, splits.val, findings)
+    ]
+    if most and len(leaking) > 1:
+        leaking = [f"{leaking[0]} (and {len(leaking) - 1} more; --check lists them all)"]
+    twins = findings.twins(splits.train) + findings.twins(splits.val)
     kinds = (
         [f"left out: {sample.path}: {reason}" for sample, reason in findings.unreadable.items()],
-        [f"leak: {a} is learned from and {b}, the same file, is validated on" for a, b in leaks],
-        [f"the same file twice: {a} and {b}" for a, b in twins],
+        leaking,
+        [f"the same file twice: {a.path} and {b.path}" for a, b in twins],
         [f"class {name!r} has one clip" for name in alone],
     )
     for lines in kinds:

@@ -14,7 +14,9 @@ from xclip_cli.labels import LabelSet, typed
 from xclip_cli.settings import SpeedSettings
 
 DEFAULT_LABELSET = "everyday"
+BACKGROUND = "background"
 _MODEL, _LABELS, _VIEWS, _RUN, _OUT = "Model", "Labels", "Views", "Running", "Output"
+_TIME = "Timeline"
 _CLIPS, _LEARNS, _TRAINING = "Clips", "What learns", "Training"
 
 
@@ -23,6 +25,9 @@ class Format(str, Enum):
     csv = "csv"
     json = "json"
     jsonl = "jsonl"
+    parquet = "parquet"
+    srt = "srt"
+    vtt = "vtt"
 
 
 Paths = Annotated[
@@ -64,6 +69,19 @@ Labelset = Annotated[
         autocompletion=completions.labelsets,
     ),
 ]
+Background = Annotated[
+    list[str] | None,
+    Option(
+        help="What else may be seen, separated by commas: it competes and is never printed. builtin: a general set.",
+        rich_help_panel=_LABELS,
+    ),
+]
+MinMargin = Annotated[
+    float,
+    Option(
+        help="Answer `unknown` unless the best score leads the next by this much (0 to 1).", rich_help_panel=_LABELS
+    ),
+]
 Lang = Annotated[str | None, Option(help="Show labels in this language, e.g. zh.", rich_help_panel=_LABELS)]
 TopK = Annotated[int, Option("--top-k", "-k", help="How many labels a video gets.", rich_help_panel=_LABELS)]
 Threshold = Annotated[
@@ -71,6 +89,34 @@ Threshold = Annotated[
 ]
 NumClips = Annotated[int, Option(help="Views in time, averaged.", rich_help_panel=_VIEWS)]
 NumCrops = Annotated[int, Option(help="Views in space, 1 or 3, averaged.", rich_help_panel=_VIEWS)]
+Window = Annotated[
+    str | None,
+    Option(
+        help="Look at windows of so many seconds, or auto, and give segments.",
+        metavar="SECONDS",
+        rich_help_panel=_TIME,
+        autocompletion=completions.windows,
+    ),
+]
+Stride = Annotated[
+    float | None, Option(help="Seconds between windows.", show_default="half a window", rich_help_panel=_TIME)
+]
+ThresholdLow = Annotated[
+    float | None,
+    Option(
+        help="A segment begins at --threshold (0.5) and holds down to this score.",
+        show_default="half of it",
+        rich_help_panel=_TIME,
+    ),
+]
+Smooth = Annotated[int, Option(help="Windows that scores are averaged over, an odd number.", rich_help_panel=_TIME)]
+MinLength = Annotated[float, Option(help="Seconds; drop shorter segments.", rich_help_panel=_TIME)]
+MaxGap = Annotated[
+    float | None, Option(help="Seconds; fill pauses up to this.", show_default="the stride", rich_help_panel=_TIME)
+]
+Exclusive = Annotated[bool, Option("--exclusive", help="Only the best label at any moment.", rich_help_panel=_TIME)]
+Scenes = Annotated[bool, Option("--scenes", help="No window crosses a shot change.", rich_help_panel=_TIME)]
+Cut = Annotated[Path | None, Option(help="Write each segment to a small video in this folder.", rich_help_panel=_TIME)]
 BatchSize = Annotated[int, Option(help="Videos per model call on an accelerator.", rich_help_panel=_RUN)]
 Workers = Annotated[int, Option(help="Decoding processes.", rich_help_panel=_RUN)]
 Reader = Annotated[
@@ -79,17 +125,30 @@ Reader = Annotated[
 DecodeTimeout = Annotated[float, Option(help="Seconds after which a video is given up.", rich_help_panel=_RUN)]
 Strict = Annotated[bool, Option("--strict", help="Stop at the first video that fails.", rich_help_panel=_RUN)]
 Output = Annotated[
-    str | None, Option("--output", "-o", help="Write to this file; - is standard output.", rich_help_panel=_OUT)
+    str | None,
+    Option(
+        "--output", "-o", help="Write to this file (srt, vtt: or folder); - is standard output.", rich_help_panel=_OUT
+    ),
 ]
 OutputFormat = Annotated[
     Format | None, Option("--format", "-f", help="Default: by the file's suffix.", rich_help_panel=_OUT)
 ]
 Overwrite = Annotated[bool, Option("--overwrite", help="Start over and replace the output.", rich_help_panel=_OUT)]
+Report = Annotated[
+    Path | None, Option(help="Write a page of pictures, tags and timelines: report.html.", rich_help_panel=_OUT)
+]
+Annotate = Annotated[Path | None, Option(help="Write the video with its tags burnt in: an .mp4.", rich_help_panel=_OUT)]
+WriteSidecars = Annotated[
+    bool, Option("--write-sidecars", help="Add tags to clip.mp4.xmp beside each video.", rich_help_panel=_OUT)
+]
+DryRun = Annotated[bool, Option("--dry-run", help="Say what --write-sidecars would do.", rich_help_panel=_OUT)]
 Quiet = Annotated[bool, Option("--quiet", "-q", help="Errors only.", rich_help_panel=_OUT)]
 Verbose = Annotated[
     bool,
     Option("--verbose", "-v", help="Also say what runs, what is skipped and how long it took.", rich_help_panel=_OUT),
 ]
+
+LabelFileOutput = Annotated[Path, Option("--output", "-o", help="A label file, labels.yaml, with what was fitted.")]
 
 # Of xclip benchmark alone.
 MODELS = ",".join(SpeedSettings.models)
@@ -130,11 +189,14 @@ StartModel = Annotated[
 Regime = Annotated[
     str,
     Option(
-        help="few-shot, full, zero-shot, vision-only, text-only, prompts-only or linear.",
+        help="linear, few-shot, full, zero-shot, vision-only, text-only or prompts-only; auto: linear, or few-shot "
+        "where an option asks for training.",
         rich_help_panel=_LEARNS,
     ),
 ]
-Keep = Annotated[str, Option(help="Share of the original weights in the result, or auto.", rich_help_panel=_LEARNS)]
+Keep = Annotated[
+    str, Option(help="Share of the original in the result; auto: by the validated clips.", rich_help_panel=_LEARNS)
+]
 Lora = Annotated[int, Option(help="Learn low-rank changes of this rank; 0: whole weights.", rich_help_panel=_LEARNS)]
 LearnContext = Annotated[int, Option(help="Learn so many words before each label.", rich_help_panel=_LEARNS)]
 Ablate = Annotated[
@@ -156,6 +218,14 @@ TrainDevice = Annotated[str, Option(help="auto, cpu, cuda, cuda:N or mps.", rich
 TrainDtype = Annotated[str, Option(help="auto, float32, bfloat16 or float16.", rich_help_panel=_RUN)]
 
 
+def seconds(text: str | None) -> float | str | None:
+    """A number of seconds; what is none is left to the settings' check."""
+    try:
+        return text and float(text)
+    except ValueError:
+        return text
+
+
 def read_paths(paths: list[str]) -> tuple[list[str], list[str]]:
     """The paths without `-`, and the names that stand on standard input for it: one a line, or separated by NUL bytes.
 
@@ -175,6 +245,13 @@ def asked_labels(names: list[str] | None, files: list[Path] | None, builtin: lis
     asked += [labels.load(path) for path in files or ()]
     asked += [labels.builtin(name) for name in builtin or ()]
     return labels.combine(asked) if asked else None
+
+
+def with_background(label_set: LabelSet, background: list[str] | None) -> LabelSet:
+    """The set with further background, typed as labels are; `builtin` stands for the built-in set."""
+    for text in background or ():
+        label_set = label_set.against(labels.builtin(BACKGROUND) if text == "builtin" else labels.from_names(text))
+    return label_set
 
 
 def choose_labels(

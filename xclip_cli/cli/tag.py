@@ -20,11 +20,22 @@ def tag(
     lang: options.Lang = None,
     top_k: options.TopK = TagSettings.top_k,
     threshold: options.Threshold = None,
+    min_margin: options.MinMargin = TagSettings.min_margin,
+    background: options.Background = None,
     model: options.Model = TagSettings.model,
     device: options.Device = TagSettings.device,
     dtype: options.Dtype = TagSettings.dtype,
     num_clips: options.NumClips = TagSettings.num_clips,
     num_crops: options.NumCrops = TagSettings.num_crops,
+    window: options.Window = None,
+    stride: options.Stride = None,
+    threshold_low: options.ThresholdLow = None,
+    smooth: options.Smooth = TagSettings.smooth,
+    min_length: options.MinLength = TagSettings.min_length_seconds,
+    max_gap: options.MaxGap = None,
+    exclusive: options.Exclusive = False,
+    scenes: options.Scenes = False,
+    cut: options.Cut = None,
     batch_size: options.BatchSize = TagSettings.batch_size,
     workers: options.Workers = TagSettings.workers,
     reader: options.Reader = TagSettings.reader,
@@ -33,6 +44,10 @@ def tag(
     output: options.Output = None,
     format: options.OutputFormat = None,
     overwrite: options.Overwrite = False,
+    report: options.Report = None,
+    annotate: options.Annotate = None,
+    write_sidecars: options.WriteSidecars = False,
+    dry_run: options.DryRun = False,
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
 ) -> None:
@@ -42,22 +57,29 @@ def tag(
     """
     from xclip_cli import batch  # here, so that every other command starts without it
     from xclip_cli.checkpoint import open_checkpoint
+    from xclip_cli.cli import tag_files
     from xclip_cli.cli import tag_view as view
     from xclip_cli.journal import Journal
 
     started = time.perf_counter()
     settings = TagSettings(
-        model, top_k, threshold, num_clips, num_crops, device, dtype, batch_size, workers, reader, decode_timeout, lang
-    )
+        model, top_k, threshold, num_clips, num_crops, device, dtype, batch_size, workers, reader, decode_timeout, lang,
+        min_margin, options.seconds(window), stride, threshold_low, smooth, min_length, max_gap, exclusive, scenes,
+    )  # fmt: skip
     target = None if output in (None, "-") else Path(output)
     format_name = view.choose_format(format.value if format else None, output, target)
     named, listed = options.read_paths(paths)
     found = batch.find_videos(named, recursive, listed, target, view.tell_skipped if verbose and not quiet else None)
     if target:
-        batch.check_output(target, found.videos, overwrite)
+        batch.check_output(target, found.videos, overwrite, format_name)
+    beside = tag_files.Beside(report, annotate, write_sidecars, dry_run)
+    beside.check(target or cut, found.videos, overwrite)
+    if cut is not None:
+        view.prepare_cuts(cut, settings)
     view.count_skipped(found.skipped, quiet)
     checkpoint = open_checkpoint(model)
     label_set = options.choose_labels(labels, labels_file, labelset, checkpoint.default_labels)
+    label_set = options.with_background(label_set, background)
     job = batch.Batch(found.videos, label_set, settings, unreadable=found.unreadable, checkpoint=checkpoint)
     view.announce(job, labels or (), quiet, verbose)
     with ExitStack() as stack:
@@ -68,6 +90,8 @@ def tag(
             deque(shown, maxlen=0)
             job.write(target, format_name, journal)
         else:
-            view.print_results(format_name, batch.in_order(found.videos, shown))
+            view.print_results(format_name, batch.in_order(found.videos, shown), len(found.videos))
+    lost = beside.write(job, quiet)
     view.summarise(job, target, time.perf_counter() - started, quiet, verbose)
-    raise typer.Exit(1 if job.failed else 0)
+    uncut = view.cut_segments(job, cut, quiet) if cut is not None else 0
+    raise typer.Exit(1 if job.failed or uncut or lost else 0)

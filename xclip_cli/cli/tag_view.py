@@ -12,9 +12,9 @@ from xclip_cli.batch import Batch
 from xclip_cli.cli import console, progress
 from xclip_cli.errors import Interrupted, OutputError, UsageError, VideoError
 from xclip_cli.labels import typed
-from xclip_cli.outputs import FORMATS, format_of
-from xclip_cli.outputs.base import render
+from xclip_cli.outputs import FORMATS, check_format, format_of
 from xclip_cli.results import SCORE_DIGITS, Segment, VideoResult
+from xclip_cli.settings import TagSettings
 from xclip_cli.video.finding import LINK
 
 _BAR_WIDTH = 24
@@ -25,20 +25,25 @@ _GO_ON = "with -o FILE nothing finished is lost: run the same command again to g
 def choose_format(asked: str | None, output: str | None, target: Path | None) -> str:
     """What was asked for, else what the file is called; without one a table for a person who looks, CSV for a pipe.
 
-    An explicit `-o -` is a pipe. Raises UsageError for a table in a file and for a suffix of no format.
+    An explicit `-o -` is a pipe. Raises UsageError for a table in a file and for a suffix of no format,
+    MissingExtraError for a format that takes a package which is not installed.
     """
     if target and asked == "table":
         raise UsageError("a table is for the terminal, not for a file", "use --format csv, json or jsonl")
-    if asked or target:
-        return asked or format_of(target)
-    return "table" if output is None and console.stdout_is_terminal() else "csv"
+    if asked is None and target is None:
+        return "table" if output is None and console.stdout_is_terminal() else "csv"
+    name = asked or format_of(target)
+    if name != "table":
+        check_format(name)
+    return name
 
 
 def announce(job: Batch, typed_labels: Sequence[str], quiet: bool, verbose: bool) -> None:
     """Says on stderr what may be wrong about the labels and the model and, if `verbose`, what is about to run."""
     if not quiet:
         model = job.checkpoint
-        for line in (*typed.doubts(typed_labels, job.label_set, model.default_labels), *model.warnings):
+        doubts = typed.doubts(typed_labels, job.label_set, model.default_labels)
+        for line in (*doubts, *job.label_set.doubts_for(model.name, model.fingerprint), *model.warnings):
             console.print_warning(line)
     if not verbose:
         return
@@ -107,17 +112,21 @@ def summarise(job: Batch, target: Path | None, seconds: float, quiet: bool, verb
         console.err().print(f"{counts}, {seconds:.1f} s{where}")
 
 
-def print_results(format_name: str, results: Iterable[VideoResult]) -> None:
-    """Writes results to stdout as they come."""
+def print_results(format_name: str, results: Iterable[VideoResult], num_videos: int) -> None:
+    """Writes results to stdout as they come. Raises UsageError for what a terminal or one document cannot hold."""
     if format_name == "table":
         for result in results:
             _print_table(result)
         return
-    sys.stdout.reconfigure(encoding="utf-8", newline="")
-    for piece in render(FORMATS[format_name](), results):
+    if FORMATS[format_name].one_video and num_videos > 1:
+        hint = f"name a folder for a file of each: -o subtitles --format {format_name}"
+        raise UsageError(f"{format_name} has the subtitles of one video, and {num_videos} were given", hint)
+    if format_name == "parquet" and console.stdout_is_terminal():
+        raise UsageError("parquet is not for a terminal", "name a file: -o tags.parquet")
+    for piece in FORMATS[format_name]().pieces(results):
         try:
-            sys.stdout.write(piece)
-            sys.stdout.flush()
+            sys.stdout.buffer.write(piece)
+            sys.stdout.buffer.flush()
         except BrokenPipeError:
             raise
         except OSError as error:
@@ -128,17 +137,59 @@ def print_results(format_name: str, results: Iterable[VideoResult]) -> None:
 
 
 def _print_table(result: VideoResult) -> None:
-    for segment in result.segments:
-        name = console.shown(result.video)
-        console.out().print(f"[bold]{name}[/]  [dim]{segment.end_seconds - segment.start_seconds:.1f} s[/]")
-        console.out().print(_table(segment))
+    if not result.segments:
+        return
+    seconds = max(segment.end_seconds for segment in result.segments)
+    console.out().print(f"[bold]{console.shown(result.video)}[/]  [dim]{seconds:.1f} s[/]")
+    console.out().print(_table(result.segments))
 
 
-def _table(segment: Segment) -> Table:
+def _table(segments: Sequence[Segment]) -> Table:
+    """A row per tag; those of a timeline say from when to when."""
     table = Table.grid(padding=(0, 2))
-    for tag in segment.tags:
-        score = tag.score or 0.0
-        filled = round(score * _BAR_WIDTH)
-        bar = f"[green]{'█' * filled}[/][dim]{'░' * (_BAR_WIDTH - filled)}[/]"
-        table.add_row("", escape(tag.label), bar, "" if tag.score is None else f"{score:.{SCORE_DIGITS}f}")
+    for segment in segments:
+        for tag in segment.tags:
+            filled = round((tag.score or 0.0) * _BAR_WIDTH)
+            bar = f"[green]{'█' * filled}[/][dim]{'░' * (_BAR_WIDTH - filled)}[/]"
+            score = "" if tag.score is None else f"{tag.score:.{SCORE_DIGITS}f}"
+            when = "" if tag.peak_score is None else f"{_clock(segment.start_seconds)} - {_clock(segment.end_seconds)}"
+            table.add_row(when, escape(tag.label), bar, score)
     return table
+
+
+def _clock(seconds: float) -> str:
+    minutes, seconds = divmod(round(seconds, 1), 60)
+    return f"{minutes // 60:.0f}:{minutes % 60:02.0f}:{seconds:04.1f}"
+
+
+def prepare_cuts(folder: Path, settings: TagSettings) -> None:
+    """Makes the folder for --cut. Raises UsageError without --window, OutputError where it cannot be made."""
+    if settings.window_seconds is None:
+        raise UsageError("--cut takes the segments of a timeline", "add --window auto")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"cannot make the folder {str(folder)!r}: {error.strerror}", "choose another one") from error
+
+
+def cut_segments(job: Batch, folder: Path, quiet: bool) -> int:
+    """Writes every segment with a label to a file of its own, names on stderr what fails, and gives how many did."""
+    from xclip_cli.video import cutting  # here, since it takes PyAV
+
+    segments = [(r.video, s, s.tags[0]) for r in job.results for s in r.segments if s.tags[0].peak_score is not None]
+    taken = {Path(video).name.casefold() for video in job.videos}  # no input is replaced
+    ways: Counter[str] = Counter()
+    with progress.bar("cutting", len(segments), quiet) as update:
+        for number, (video, segment, tag) in enumerate(segments, start=1):
+            name = cutting.free_name(cutting.cut_name(video, tag.label, segment.start_seconds), taken)
+            interval = segment.start_seconds, segment.end_seconds
+            try:
+                ways[cutting.cut(video, *interval, folder / name, job.settings.decode_timeout_seconds)] += 1
+            except VideoError as error:
+                ways["failed"] += 1
+                console.err().print(f"[red]failed:[/] {console.shown(name)}: {console.shown(error.message)}")
+            update(number, failed=ways["failed"])
+    if not quiet:
+        counts = ", ".join(f"{count} {way}" for way, count in sorted(ways.items())) or "none"
+        console.print_line(f"segments cut: {counts} -> {folder}")
+    return ways["failed"]

@@ -33,8 +33,8 @@ def _multi_scale_crop(frames: np.ndarray, spec: Preprocessing, generator: torch.
     first = int(_draw(generator) * len(_CROP_SCALES))
     second = min(max(first + int(_draw(generator) * 3) - 1, 0), len(_CROP_SCALES) - 1)  # nearly square
     tall, wide = (max(1, round(min(height, width) * _CROP_SCALES[i])) for i in (first, second))
-    places = ((0, 0), (0, 1), (1, 0), (1, 1), (0.5, 0.5))
-    down, right = places[int(_draw(generator) * len(places))]
+    corners_and_middle = ((0, 0), (0, 1), (1, 0), (1, 1), (0.5, 0.5))
+    down, right = corners_and_middle[int(_draw(generator) * len(corners_and_middle))]
     top, left = int((height - tall) * down), int((width - wide) * right)
     square = Resize(spec.crop, "squash", spec.interpolation, spec.antialias, spec.rounding)
     return resized(frames[:, top : top + tall, left : left + wide], square)

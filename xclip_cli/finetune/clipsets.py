@@ -1,35 +1,47 @@
 """Which clips a run learns from, validates on, and checks other labels with."""
 
 import random
-import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from xclip_cli.errors import UsageError
+from xclip_cli.files import printable
 from xclip_cli.samples import Sample, label_names, read_samples
 from xclip_cli.settings import FinetuneSettings
+
+from .sources import Findings, number_sources
 
 
 @dataclass(frozen=True)
 class Splits:
-    """Clips to learn from, to validate on, of other labels, and those that are kept for a test and not looked at."""
+    """Clips to learn from, to validate on, of other labels, and those that are kept for a test and not looked at.
+
+    ``given``: whether the user chose those to validate on. ``folds``: of each clip to learn from the part, numbered
+    from 0, in which it is validated on by what was learned from the other parts; empty where ``val`` serves.
+    """
 
     train: list[Sample]
     val: list[Sample]
     others: list[Sample]
     test: Sequence[Sample] = ()
+    given: bool = True
+    folds: Sequence[int] = ()
 
     @property
     def names(self) -> list[str]:
         """The classes, in order."""
         return label_names(self.train)
 
+    @property
+    def validated(self) -> list[Sample]:
+        """The clips that accuracies are measured on."""
+        return self.train if self.folds else self.val
+
     def without(self, unreadable: Mapping[Sample, str]) -> "Splits":
         """Those that can be read. Raises UsageError where nothing of a class is left to learn from."""
-        left = Splits(
-            *([s for s in part if s not in unreadable] for part in (self.train, self.val, self.others)), self.test
-        )
+        parts = ([s for s in part if s not in unreadable] for part in (self.train, self.val, self.others))
+        left = Splits(*parts, self.test, self.given)
         if gone := sorted(set(self.names) - set(left.names)):
             example = next(sample for sample in self.train if sample.label == gone[0])
             raise UsageError(
@@ -37,6 +49,23 @@ class Splits:
                 "replace its clips or take the class out; --check lists them all",
             )
         return left
+
+    def held_out(self, settings: FinetuneSettings, findings: Findings, in_turn: bool) -> "Splits":
+        """Where no clips to validate on are given: a share of each class held out, or, ``in_turn``, each part once.
+
+        Clips of one source stay on one side. Then the shots are chosen.
+        """
+        if self.given:
+            return replace(self, train=self._shots(self.train, settings))
+        train = self._shots(self.train, settings) if in_turn else self.train
+        sources, share = number_sources(train, findings, settings.group_regex), settings.val_share
+        if in_turn:
+            return replace(self, train=train, folds=deal(train, sources, round(1 / share), settings.seed))
+        train, val = split_samples(train, share, settings.seed, sources)
+        return replace(self, train=self._shots(train, settings), val=val)
+
+    def _shots(self, samples: list[Sample], settings: FinetuneSettings) -> list[Sample]:
+        return choose_shots(samples, settings.shots, settings.seed) if settings.shots else samples
 
 
 def find_clips(data: str, settings: FinetuneSettings) -> Splits:
@@ -47,8 +76,6 @@ def find_clips(data: str, settings: FinetuneSettings) -> Splits:
     val, test = ([s for s in samples if s.split == split] for split in ("val", "test"))
     if elsewhere is not None:
         val = _marked_val(elsewhere, read_samples(elsewhere, settings.class_list, beside=data))
-    elif not val:
-        training, val = split_samples(training, settings.val_share, settings.seed, settings.group_regex)
     names = label_names(training)
     if unknown := sorted(set(label_names(val)) - set(names)):
         raise UsageError(
@@ -57,9 +84,10 @@ def find_clips(data: str, settings: FinetuneSettings) -> Splits:
         )
     if len(names) < 2:
         raise UsageError(f"{data!r} has {len(names)} class to learn: it must have at least 2")
-    if settings.shots:
-        training = choose_shots(training, settings.shots, settings.seed)
-    return Splits(training, val, read_samples(settings.others) if settings.others else [], test)
+    others = read_samples(settings.others) if settings.others else []
+    if odd := [name for name in (*names, *label_names(others)) if printable(name) != name]:
+        raise UsageError(f"the label '{printable(odd[0])}' is not valid Unicode: no model can hold it", "rename it")
+    return Splits(training, val, others, test, bool(val))
 
 
 def _marked_val(source: str, samples: list[Sample]) -> list[Sample]:
@@ -75,30 +103,64 @@ def _marked_val(source: str, samples: list[Sample]) -> list[Sample]:
 
 
 def split_samples(
-    samples: Sequence[Sample], share: float, seed: int, group_regex: str | None = None
+    samples: Sequence[Sample], share: float, seed: int, sources: Sequence[int] | None = None
 ) -> tuple[list[Sample], list[Sample]]:
     """Training and validation clips: of each class about ``share`` are for validation, drawn by the seed.
 
-    Clips whose path gives the same match of ``group_regex`` (its first group, if it has one) are of one source and stay
-    together, across classes too. Each class keeps at least one clip, or group, to learn from.
+    Clips of one number in ``sources`` stay together, across classes too. Each class keeps at least one source to learn
+    from, and one with two or more has one to validate on; a class that is all of one source is divided all the same.
     """
-    groups: dict[str, list[Sample]] = defaultdict(list)
-    for sample in samples:
-        match = re.search(group_regex, sample.path) if group_regex else None
-        groups[match[1 if match.re.groups else 0] if match else f"{sample.path} {sample.start_seconds}"].append(sample)
-    left = {label: sum(s.label == label for s in samples) for label in label_names(samples)}
-    wanted = {label: min(count - 1, round(share * count)) for label, count in left.items()}
-    held: set[str] = set()
-    for name in random.Random(seed).sample(sorted(groups), len(groups)):
-        counts = {label: sum(s.label == label for s in groups[name]) for label in {s.label for s in groups[name]}}
-        if all(count <= wanted[label] for label, count in counts.items()):
-            held.add(name)
-            for label, count in counts.items():
-                wanted[label] -= count
-    return (
-        [sample for name, group in groups.items() if name not in held for sample in group],
-        [sample for name, group in groups.items() if name in held for sample in group],
-    )
+    groups = list(_by_source(samples, _divided(samples, sources or range(len(samples)))).values())
+    counts = [Counter(sample.label for sample in group) for group in groups]
+    wanted = {label: min(n - 1, round(share * n)) for label, n in Counter(s.label for s in samples).items()}
+    left = Counter(label for labels in counts for label in labels)  # groups that are not held out yet
+    held, untouched = set(), {label for label, n in wanted.items() if n}
+    order = random.Random(seed).sample(range(len(groups)), len(groups))
+    for fits in (True, False):  # first those that are not too large, then the smallest for classes that have none
+        for i in order if fits else sorted(order, key=lambda i: len(groups[i])):
+            small = all(n <= wanted[label] for label, n in counts[i].items())
+            if all(left[label] > 1 for label in counts[i]) and (small if fits else untouched & set(counts[i])):
+                held.add(i)
+                left.subtract(counts[i].keys())
+                untouched -= set(counts[i])
+                wanted = {label: n - counts[i][label] for label, n in wanted.items()}
+        order = [i for i in order if i not in held]
+    of_val = {sample for i in held for sample in groups[i]}
+    return [s for s in samples if s not in of_val], [s for s in samples if s in of_val]
+
+
+def deal(samples: Sequence[Sample], sources: Sequence[int], parts: int, seed: int) -> list[int]:
+    """The part, from 0, of each sample: each class is dealt to all parts about evenly, clips of one source to one part.
+
+    There are no more parts than sources.
+    """
+    groups = _by_source(samples, sources)
+    parts, part_of = min(parts, len(groups)), {}
+    sizes = [Counter() for _ in range(parts)]
+    for source in sorted(random.Random(seed).sample(sorted(groups), len(groups)), key=lambda s: groups[s][0].label):
+        labels = Counter(sample.label for sample in groups[source])
+        part = min(range(parts), key=lambda i: (sum(sizes[i][label] for label in labels), sizes[i].total()))
+        part_of[source] = part
+        sizes[part] += labels
+    return [part_of[source] for source in sources]
+
+
+def _by_source(samples: Sequence[Sample], sources: Sequence[int]) -> dict[int, list[Sample]]:
+    groups = defaultdict(list)
+    for sample, source in zip(samples, sources, strict=True):
+        groups[source].append(sample)
+    return groups
+
+
+def _divided(samples: Sequence[Sample], sources: Sequence[int]) -> list[int]:
+    """The sources, but that each clip of a class that is all of one source is a source of its own."""
+    of_label = defaultdict(set)
+    for sample, source in zip(samples, sources, strict=True):
+        of_label[sample.label].add(source)
+    return [
+        -1 - i if len(of_label[sample.label]) == 1 else source
+        for i, (sample, source) in enumerate(zip(samples, sources, strict=True))
+    ]
 
 
 def choose_shots(samples: Sequence[Sample], shots: int, seed: int) -> list[Sample]:

@@ -86,11 +86,20 @@ def choose_front(model: Xclip, regime: Regime) -> Front:
 class Learner(nn.Module):
     """Scores clips over fixed classes, from what the front of a model gives of them; the model is the front's.
 
-    The classes come from the text tower (after ``context`` learned words, if any) or are vectors of their own,
-    ``classifier``, without text. ``rank`` above 0: what was there before learns by low-rank changes alone.
+    The classes come from the text tower (after ``context`` learned words, if any), or are ``features`` (N, E) that
+    stand for texts, or are vectors of their own, ``classifier``, without text. ``rank`` above 0: what was there before
+    learns by low-rank changes alone.
     """
 
-    def __init__(self, front: Front, names: Sequence[str], regime: Regime, context: int = 0, rank: int = 0):
+    def __init__(
+        self,
+        front: Front,
+        names: Sequence[str],
+        regime: Regime,
+        context: int = 0,
+        rank: int = 0,
+        features: Tensor | None = None,
+    ):
         super().__init__()
         model = front.model
         self.model, self.regime, self.front = model, regime, front
@@ -114,7 +123,7 @@ class Learner(nn.Module):
             tensor.requires_grad_(False)
         for tensor in self.trained.values():
             tensor.requires_grad_(True)
-        self._fixed_text: Tensor | None = None
+        self._fixed_text = features
 
     @property
     def by_name(self) -> bool:
@@ -125,11 +134,12 @@ class Learner(nn.Module):
         """Features of the classes (N, E); computed once where nothing of them learns."""
         if self.classifier is not None:
             return self.classifier
+        if self._fixed_text is not None:
+            return self._fixed_text
         if self.context is not None or any(p.requires_grad for p in self.model.text.parameters()):
             return self.model.text(self.tokens, self.context)
-        if self._fixed_text is None:
-            with torch.no_grad():
-                self._fixed_text = self.model.text(self.tokens)
+        with torch.no_grad():
+            self._fixed_text = self.model.text(self.tokens)
         return self._fixed_text
 
     def forward(self, inputs: Sequence[Tensor], kept: Tensor | None = None) -> Tensor:

@@ -5,86 +5,34 @@ before it: a run that was stopped anywhere goes on bit for bit, and several proc
 """
 
 import math
-import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, replace
-from datetime import timedelta
-from functools import cached_property
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import torch
-import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from xclip_cli.checkpoint import Checkpoint
 from xclip_cli.device import precision
-from xclip_cli.errors import Interrupted, TrainingError
-from xclip_cli.model.xclip import Xclip
+from xclip_cli.errors import Interrupted, OutputError, TrainingError, UsageError
+from xclip_cli.files import replacing
 from xclip_cli.samples import Sample
-from xclip_cli.settings import FinetuneSettings
 
 from .augment import mix
-from .clipsets import Splits
-from .learner import Front, Learner
-from .regimes import LABEL_SMOOTHING, Regime, Schedule, parameter_groups
-from .state import State
-from .store import ClipStore, Findings, seeded
+from .job import Job, class_indices, evaluate, stacked
+from .keep import top
+from .learner import Learner
+from .regimes import LABEL_SMOOTHING, Schedule, parameter_groups
+from .store import seeded
 
-_LOADERS, _BATCHES_AHEAD, _EVALUATED_AT_ONCE = 2, 2, 8
+_LOADERS, _BATCHES_AHEAD = 2, 2
 _MAX_NORM = 1.0
-_PATIENCE = timedelta(hours=12)  # the others wait while the first reads the clips
 
 Loaded = tuple[tuple[Tensor, ...], Sample, float]  # the network's input of a clip, the clip, its weight in the loss
-
-
-@dataclass(frozen=True)
-class Ranks:
-    """Which process this is (``rank``, from 0) of how many (``count``)."""
-
-    rank: int = 0
-    count: int = 1
-
-    @property
-    def first(self) -> bool:
-        return self.rank == 0
-
-    def share(self, value: Any) -> Any:
-        """The first process's value, in all of them."""
-        box = [value]
-        if self.count > 1:
-            dist.broadcast_object_list(box)
-        return box[0]
-
-    def gather(self, value: Any) -> list:
-        """Every process's value, in all of them."""
-        if self.count == 1:
-            return [value]
-        box = [None] * self.count
-        dist.all_gather_object(box, value)
-        return box
-
-    def total(self, value: torch.Tensor) -> torch.Tensor:
-        """The sum over the processes."""
-        if self.count > 1:
-            dist.all_reduce(value)
-        return value
-
-
-@contextmanager
-def joined(device: torch.device) -> Iterator[Ranks]:
-    """The processes that `torchrun` started (NCCL on CUDA, else gloo), or this one alone."""
-    if "RANK" not in os.environ or "WORLD_SIZE" not in os.environ:
-        yield Ranks()
-        return
-    dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=_PATIENCE)
-    try:
-        yield Ranks(dist.get_rank(), dist.get_world_size())
-    finally:
-        dist.destroy_process_group()
 
 
 @dataclass(frozen=True)
@@ -101,46 +49,97 @@ class Epoch:
     remaining_seconds: float
 
 
-@dataclass(frozen=True)
-class Job:
-    """What is trained on what, and how: the clips, read, and the network, loaded on its device.
+@dataclass
+class State:
+    """Where a run stands, all in one file that is whole or as it was: ``epoch`` and ``step`` are the next to be done.
 
-    ``front`` is made from ``model``; ``store`` keeps what it gives.
+    ``purpose`` says which run it is (data, model, options), ``processes`` how many train together, which decides what
+    clips a step holds. ``history`` has one entry for each epoch; ``best`` the weights of the one with the best
+    validation accuracy, kept where a patience asks for them.
     """
 
-    settings: FinetuneSettings
-    checkpoint: Checkpoint
-    model: Xclip
-    regime: Regime
-    front: Front
-    store: ClipStore
-    splits: Splits
-    findings: Findings
-    device: torch.device
-    ranks: Ranks
+    path: Path
+    purpose: str
+    processes: int = 1
+    keeps_best: bool = False
+    epoch: int = 0
+    step: int = 0
+    loss_sum: float = 0.0
+    history: list[dict[str, Any]] = field(default_factory=list)
+    best: dict[str, Tensor] | None = None
+    _saved: dict[str, Any] | None = None
 
-    @cached_property
-    def names(self) -> list[str]:
-        """The classes, in order."""
-        return self.splits.names
+    def load(self) -> "State":
+        """What the file holds. Raises UsageError for one of another run, or one that cannot be read."""
+        hint = "start anew: without --resume and with another -o, or after deleting the folder"
+        try:
+            saved = torch.load(self.path, map_location="cpu", weights_only=True)
+            purpose, processes = saved["purpose"], saved["processes"]
+        except FileNotFoundError:
+            return self
+        except Exception as error:  # torch raises many kinds for a damaged file
+            reason = (str(error) or type(error).__name__).splitlines()[0][:120]
+            raise UsageError(f"{str(self.path)!r} cannot be read: {reason}", hint) from error
+        if purpose != self.purpose:
+            raise UsageError(f"{str(self.path)!r} is of another run: the clips, the model or an option changed", hint)
+        if processes != self.processes:
+            torchrun = f"go on with: torchrun --nproc-per-node {processes} -m xclip_cli finetune ... --resume"
+            raise UsageError(
+                f"{str(self.path)!r} was begun by {processes} process(es) and cannot be gone on with by "
+                f"{self.processes}: a step would hold other clips",
+                torchrun if processes > 1 else "go on without torchrun",
+            )
+        for name in ("epoch", "step", "loss_sum", "history", "best"):
+            setattr(self, name, saved[name])
+        self._saved = saved
+        return self
 
-    @property
-    def schedule(self) -> Schedule:
-        """The regime's, but for what was asked for."""
-        settings = self.settings
-        asked = {"epochs": settings.epochs, "batch_size": settings.batch_size, "rate": settings.lr}
-        given = {name: value for name, value in asked.items() if value is not None}
-        return replace(self.regime.schedule(self.model), **given)
+    def restore(self, learner: Learner, optimiser: torch.optim.Optimizer, scaler) -> None:
+        """Puts what was loaded, if anything, into the learner and its optimiser."""
+        if self._saved is None:
+            return
+        with torch.no_grad():
+            for name, parameter in learner.trained.items():
+                parameter.copy_(self._saved["trained"][name])
+        optimiser.load_state_dict(self._saved["optimiser"])
+        scaler.load_state_dict(self._saved["scaler"])
+        self._saved = None
 
-    @property
-    def clips_per_step(self) -> int:
-        """Of all processes: the batch size is each one's."""
-        return self.schedule.batch_size * self.ranks.count
+    def finish_epoch(self, learner: Learner, loss: float, accuracy: float | None, val_loss: float | None) -> None:
+        """Closes the epoch: later ones begin at step 0."""
+        best = max((entry["accuracy"] or 0 for entry in self.history), default=-1.0)
+        self.history.append({"epoch": self.epoch + 1, "loss": loss, "accuracy": accuracy, "val_loss": val_loss})
+        if self.keeps_best and (accuracy or 0) > best:
+            self.best = {name: p.detach().cpu().clone() for name, p in learner.trained.items()}
+        self.epoch, self.step, self.loss_sum = self.epoch + 1, 0, 0.0
 
-    @property
-    def steps(self) -> int:
-        """Of an epoch; the last one may be smaller, none is left out."""
-        return -(-len(self.splits.train) // self.clips_per_step)
+    def recall_best(self, learner: Learner) -> None:
+        """Puts the best epoch's weights, where they were kept, back."""
+        with torch.no_grad():
+            for name, tensor in (self.best or {}).items():
+                learner.trained[name].copy_(tensor)
+
+    def ran_out_of_patience(self, patience: int | None) -> bool:
+        """Whether the best accuracy is more than ``patience`` epochs old."""
+        if patience is None or not self.history:
+            return False
+        scores = [entry["accuracy"] or 0 for entry in self.history]
+        return len(scores) - 1 - scores.index(max(scores)) >= patience
+
+    def keep(self, learner: Learner, optimiser: torch.optim.Optimizer, scaler) -> None:
+        """Writes the file. Raises OutputError and leaves the old file as it was."""
+        kept = ("purpose", "processes", "epoch", "step", "loss_sum", "history", "best")
+        content = {name: getattr(self, name) for name in kept}
+        content["trained"] = {name: parameter.detach() for name, parameter in learner.trained.items()}
+        content |= {"optimiser": optimiser.state_dict(), "scaler": scaler.state_dict()}
+        try:
+            with replacing(self.path) as draft, open(draft, "wb") as stream:
+                torch.save(content, stream)
+        except (OSError, RuntimeError) as error:  # torch's writer reports a full disk as RuntimeError
+            raise OutputError(
+                f"{str(self.path)!r} cannot be written: {str(error).splitlines()[0][:120]}",
+                f"free space and run the same command with --resume: it goes on after epoch {max(0, self.epoch - 1)}",
+            ) from error
 
 
 def train(job: Job, learner: Learner, state: State, stopped: Callable[[], bool] = lambda: False) -> Iterator[Epoch]:
@@ -169,7 +168,7 @@ def train(job: Job, learner: Learner, state: State, stopped: Callable[[], bool] 
                     f"stopped in epoch {state.epoch + 1} of {schedule.epochs}, after step {state.step} of {job.steps}",
                     "nothing is lost: the same command with --resume goes on from here",
                 )
-        loss, accuracy, val_loss = state.loss_sum / len(job.splits.train), *_validate(job, learner)
+        loss, accuracy, val_loss = state.loss_sum / len(job.splits.train), *validate(job, learner)
         seconds = time.perf_counter() - begun
         state.finish_epoch(learner, loss, accuracy, val_loss)
         if ranks.first:
@@ -178,41 +177,13 @@ def train(job: Job, learner: Learner, state: State, stopped: Callable[[], bool] 
         yield Epoch(state.epoch, schedule.epochs, loss, accuracy, val_loss, rate, seconds, left)
 
 
-@torch.inference_mode()
-def evaluate(job: Job, learner: Learner, samples: Sequence[Sample]) -> Tensor:
-    """Logits float32 (len(samples), N) on the CPU, in order, as tagging would see the clips; each clip once."""
-    learner.eval()
-    mine, rows = list(range(job.ranks.rank, len(samples), job.ranks.count)), {}
-    for start in range(0, len(mine), _EVALUATED_AT_ONCE):
-        part = mine[start : start + _EVALUATED_AT_ONCE]
-        inputs = _stack([job.store.evaluation(samples[i]) for i in part], job.device)
-        with precision(job.device, job.settings.dtype):
-            logits = learner(inputs)
-        rows |= dict(zip(part, logits.float().cpu().numpy(), strict=True))
-    all_rows = {i: row for rows in job.ranks.gather(rows) for i, row in rows.items()}
-    return torch.stack([torch.from_numpy(all_rows[i]) for i in range(len(samples))])
-
-
-def _validate(job: Job, learner: Learner) -> tuple[float | None, float | None]:
-    """Top-1 and loss on the validation clips."""
+def validate(job: Job, learner: Learner) -> tuple[float | None, float | None]:
+    """Top-1 and loss on the validation clips; None without any."""
     clips = job.splits.val
     if not clips:
         return None, None
     logits, targets = evaluate(job, learner, clips), class_indices(clips, job.names)
     return top(logits, targets), F.cross_entropy(logits, targets).item()
-
-
-def class_indices(samples: Sequence[Sample], names: Sequence[str]) -> Tensor:
-    """The index in ``names`` of each sample's label, int64 (n,)."""
-    index = {name: i for i, name in enumerate(names)}
-    return torch.tensor([index[sample.label] for sample in samples], dtype=torch.int64)
-
-
-def top(logits: Tensor, targets: Tensor, k: int = 1) -> float | None:
-    """Share of rows (0 to 1) whose target is among the best k; None without rows, or with k > 1 classes or fewer."""
-    if not len(logits) or (k > 1 and logits.shape[1] <= k):
-        return None
-    return (logits.topk(k).indices == targets[:, None]).any(1).float().mean().item()
 
 
 def _batches(job: Job, epoch: int, first: int) -> Iterator[list[Loaded]]:
@@ -266,7 +237,7 @@ def _step(
 def _loss(job: Job, learner: Learner, network: nn.Module, part: list[Loaded], position: tuple[int, int, int]) -> Tensor:
     """Of one part of a batch; ``position`` is its epoch, step and number."""
     seed, names = job.settings.seed, job.names
-    inputs = _stack([tensors for tensors, _, _ in part], job.device)
+    inputs = stacked([tensors for tensors, _, _ in part], job.device)
     weights = torch.tensor([weight for _, _, weight in part], device=job.device)
     indices = class_indices([sample for _, sample, _ in part], names)
     targets = F.one_hot(indices, len(names)).float().to(job.device)
@@ -297,10 +268,6 @@ def _set_rate(optimiser: torch.optim.Optimizer, epoch: float, schedule: Schedule
     for group in optimiser.param_groups:
         group["lr"] = group["peak"] * share
     return schedule.rate * share
-
-
-def _stack(clips: Sequence[tuple[Tensor, ...]], device: torch.device) -> list[Tensor]:
-    return [torch.stack(tensors).to(device) for tensors in zip(*clips, strict=True)]
 
 
 @contextmanager

@@ -5,7 +5,9 @@ from dataclasses import dataclass
 
 from torch import nn
 
+from xclip_cli.errors import UsageError
 from xclip_cli.model.xclip import Xclip
+from xclip_cli.settings import FinetuneSettings
 
 WEIGHT_DECAY = 0.001
 NEW_RATE = 10  # times the rate: modules that image-text training never saw
@@ -30,18 +32,30 @@ class Regime:
     """What learns: parameters whose name begins with one of ``trained``, unless with one of ``frozen``.
 
     ``clip`` is the schedule of the paper's networks. Those with a convolutional stem, as `mini`, have the schedule
-    ``small``, keep ``frozen`` as it is, and leave out ``patch_dropout`` of the patches at each step.
+    ``small``, keep ``frozen`` as it is, and leave out ``patch_dropout`` of the patches at each step. ``head`` says what
+    the classes come from: the text tower; a `probe`, solved for, not trained; or a classifier without text.
     """
 
+    name: str
     about: str
-    trained: tuple[str, ...]
-    clip: Schedule
-    small: Schedule
+    trained: tuple[str, ...] = ()
+    clip: Schedule = Schedule(0, 0, 0, 1)
+    small: Schedule = Schedule(0, 0, 0, 1)
     frozen: tuple[str, ...] = ("visual.stem.", "text.token_embedding", "text.token_proj")
     head: str = "text"
     mixup: float = 0.0
     cutmix: float = 0.0
     patch_dropout: float = 0.75
+
+    @property
+    def augments(self) -> bool:
+        """Whether clips are learned from in varied views."""
+        return self.head != "probe"
+
+    @property
+    def validates_in_turn(self) -> bool:
+        """Whether, where no clips to validate on are given, each is validated by what was learned from others."""
+        return self.head == "probe"
 
     def schedule(self, model: Xclip) -> Schedule:
         """The one that fits the network."""
@@ -77,11 +91,13 @@ _VISION, _TEXT = ("visual", "mit"), ("text", "prompts", "logit_scale")
 _FULL, _FEW = Schedule(8e-6, 30, 5, 256), Schedule(2e-6, 50, 5, 64)
 _SMALL = Schedule(1e-4, 20, 2, 16)
 
-NOTHING = Regime("nothing", (), Schedule(0, 0, 0, 1), Schedule(0, 0, 0, 1))
+NOTHING = Regime("nothing", "nothing")
 
-REGIMES: Mapping[str, Regime] = {
-    "few-shot": Regime("both towers, gently: for 2 to 16 clips a class", (*_VISION, *_TEXT), _FEW, _SMALL),
-    "full": Regime(
+_ALL = (
+    Regime("linear", "a linear probe that begins at the texts and is held to them", head="probe"),
+    Regime("few-shot", "both towers, gently: for 2 to 16 clips a class", (*_VISION, *_TEXT), _FEW, _SMALL),
+    Regime(
+        "full",
         "both towers, with mixup and cutmix: for hundreds of clips a class",
         (*_VISION, *_TEXT),
         _FULL,
@@ -90,20 +106,32 @@ REGIMES: Mapping[str, Regime] = {
         mixup=0.8,
         cutmix=1.0,
     ),
-    "zero-shot": Regime(
+    Regime(
+        "zero-shot",
         "all but the text tower, on many labels: for use on others",
         (*_VISION, "prompts", "logit_scale"),
         Schedule(8e-6, 10, 1, 256),
         _SMALL,
     ),
-    "vision-only": Regime("frame encoder and MIT", _VISION, _FEW, _SMALL),
-    "text-only": Regime("text tower and prompts", _TEXT, _FEW, _SMALL),
-    "prompts-only": Regime("video-specific prompts", ("prompts",), _FEW, _SMALL),
-    "linear": Regime(
-        "a linear probe: one vector per class, no text",
-        (),
-        Schedule(1e-3, 100, 5, 64),
-        Schedule(1e-3, 100, 5, 16),
-        head="classifier",
-    ),
-}
+    Regime("vision-only", "frame encoder and MIT", _VISION, _FEW, _SMALL),
+    Regime("text-only", "text tower and prompts", _TEXT, _FEW, _SMALL),
+    Regime("prompts-only", "video-specific prompts", ("prompts",), _FEW, _SMALL),
+)
+REGIMES: Mapping[str, Regime] = {regime.name: regime for regime in _ALL}
+
+
+def choose_regime(settings: FinetuneSettings, ablates: bool = False) -> Regime:
+    """The one that was asked for; else linear, or few-shot where an option is asked for that needs training.
+
+    Raises UsageError for a name that is none, and for such an option with the probe.
+    """
+    option = "--ablate" if ablates else settings.training_option
+    name = settings.regime if settings.regime != "auto" else "few-shot" if option else "linear"
+    if name not in REGIMES:
+        raise UsageError(f"--regime is {name!r}: it must be one of {', '.join(REGIMES)}")
+    if option and REGIMES[name].head == "probe":
+        raise UsageError(
+            f"{option} is for regimes that train the network: {name} solves for its answer",
+            f"leave {option} out, or take --regime few-shot",
+        )
+    return REGIMES[name]

@@ -16,8 +16,9 @@ from xclip_cli.outputs.markdown import percent, table
 from xclip_cli.plots import draw_confusion, draw_curves
 
 from .clipsets import Splits
-from .loop import class_indices, top
-from .store import Findings
+from .job import class_indices
+from .keep import top
+from .sources import Findings, leaks
 
 _MOST_PAIRS, _MOST_FILES = 10, 3
 
@@ -48,7 +49,19 @@ class Report:
     @property
     def targets(self) -> Tensor:
         """The classes of the validation clips, int64 (n,)."""
-        return class_indices(self.splits.val, self.splits.names)
+        return class_indices(self.splits.validated, self.splits.names)
+
+    @property
+    def verdict(self) -> str:
+        """What came of it, in a sentence or two."""
+        first, last = self.accuracies()["tuned labels, top-1"]
+        foreign, foreign_after = self.accuracies()["other labels, top-1"]
+        if self.kept == 1:
+            return "The original weights are kept: no tuning was better on the validated clips by more than chance."
+        said = "" if last is None else f"Tuned: {percent(first)} % became {percent(last)} % on the validated clips."
+        if foreign is not None and foreign_after < foreign:
+            said += f" Other labels lost: {percent(foreign)} % became {percent(foreign_after)} %."
+        return said.strip() or "Tuned."
 
     def accuracies(self) -> dict[str, tuple[float | None, float | None]]:
         """Before and after, 0 to 1: top-1 and top-5 on the tuned labels, top-1 on other labels."""
@@ -69,7 +82,8 @@ class Report:
         try:
             write_text(folder / "labels.yaml", labels)
             write_text(folder / "report.md", printable(self._markdown(name)))
-            draw_curves(self.history, folder / "curves.png")
+            if self.history:
+                draw_curves(self.history, folder / "curves.png")
             if self.after.logits is not None:
                 counts = confusion(self.targets, self.after.logits.argmax(1), len(names))
                 draw_confusion(counts, names, folder / "confusion.png")
@@ -79,7 +93,7 @@ class Report:
             ) from error
 
     def _markdown(self, title: str) -> str:
-        parts = [f"# {title}", table(("", ""), self.facts.items())]
+        parts = [f"# {title}", self.verdict, table(("", ""), self.facts.items())]
         rows = [(name, percent(a), percent(b)) for name, (a, b) in self.accuracies().items()]
         parts += ["## Accuracy, %", table(("", "before, by name", "after"), rows)]
         if not self.splits.others:
@@ -87,11 +101,12 @@ class Report:
         if self.after.logits is not None:
             parts += ["## Classes, %", table(("class", "clips", "before", "after"), self._classes())]
             parts += ["## Most confused", self._confused()]
-        leaks, twins = self.findings.duplicates(self.splits.train, self.splits.val)
-        if leaks:
-            parts += ["## Leaks: learned from and validated on", "\n".join(f"- {a} = {b}" for a, b in leaks)]
-        if twins:
-            parts += ["## The same file twice", "\n".join(f"- {a} = {b}" for a, b in twins)]
+        leaking = leaks(self.splits.train, self.splits.val, self.findings)
+        if leaking:
+            lines = (f"- {a.path} = {b.path}: {why}" for a, b, why in leaking)
+            parts += ["## Leaks: learned from and validated on", "\n".join(lines)]
+        if twins := self.findings.twins(self.splits.train) + self.findings.twins(self.splits.val):
+            parts += ["## The same file twice", "\n".join(f"- {a.path} = {b.path}" for a, b in twins)]
         if self.findings.unreadable:
             lines = (f"- {sample.path}: {reason}" for sample, reason in self.findings.unreadable.items())
             parts += ["## Left out: cannot be read", "\n".join(lines)]
@@ -108,7 +123,7 @@ class Report:
     def _confused(self) -> str:
         names, predictions = self.splits.names, self.after.logits.argmax(1).tolist()
         pairs: dict[tuple[str, str], list[str]] = {}
-        for sample, predicted in zip(self.splits.val, predictions, strict=True):
+        for sample, predicted in zip(self.splits.validated, predictions, strict=True):
             if sample.label != names[predicted]:
                 pairs.setdefault((sample.label, names[predicted]), []).append(Path(sample.path).name)
         worst = sorted(pairs.items(), key=lambda pair: -len(pair[1]))[:_MOST_PAIRS]

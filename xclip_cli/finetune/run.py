@@ -4,34 +4,32 @@ import copy
 import hashlib
 import platform
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from xclip_cli import __version__
 from xclip_cli.checkpoint import Checkpoint, save
-from xclip_cli.device import resolve_device
 from xclip_cli.errors import OutputError, UsageError
 from xclip_cli.files import printable, write_text
-from xclip_cli.labels import from_names
 from xclip_cli.outputs.markdown import percent, table
 from xclip_cli.samples import Sample, label_names
 from xclip_cli.settings import FinetuneSettings
-from xclip_cli.video.worker import DecodePool
 
-from .clipsets import Splits, find_clips
-from .learner import Front, Learner, choose_front, merge
-from .loop import Epoch, Job, class_indices, evaluate, joined, top, train
-from .regimes import NOTHING, REGIMES
+from .clipsets import Splits
+from .job import Job, OnProgress, by_name, class_indices, evaluate, opened, prompts, read, store_of
+from .keep import SHARES, choose, interpolate, top
+from .learner import Learner, choose_front, merge
+from .loop import Epoch, State, train
+from .probe import STRENGTHS, Probe, Videos
 from .report import Report, Scores, write_metrics
-from .state import State
-from .store import ClipStore, Findings
+from .sources import Findings
 
 STATE, MODEL = "state.pt", "model.safetensors"
-SHARES = tuple(i / 10 for i in range(10))  # of the original weights, that `--keep auto` chooses from
 _PLAIN = {"cross_frame": False, "mit_layers": 0, "prompt_layers": 0}
 ABLATION = {  # switches of the network, and what names the classes: the paper's table 7
     "frames averaged": (_PLAIN, "text"),
@@ -41,8 +39,20 @@ ABLATION = {  # switches of the network, and what names the classes: the paper's
     "the same, a classifier instead of text": ({}, "classifier"),
 }
 ABLATION_HEADS = ("network", "before", "after, top-1 %")
-OnProgress = Callable[[int, int], None]
 Stopped = Callable[[], bool]
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """What came out: ``features`` (N, E) of the classes, where they stand for their texts, and the share ``kept`` of
+    the original, 1 where nothing changed. ``logits`` are those of clips that were validated in turn; ``facts`` say how
+    it was found."""
+
+    features: Tensor | None
+    kept: float
+    logits: Tensor | None = None
+    history: Sequence[Mapping[str, Any]] = ()
+    facts: Mapping[str, object] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -71,29 +81,104 @@ def run(
     OutputError, and Interrupted where ``stopped`` says so.
     """
     _check_folder(output, resume)
-    with _opened(data, settings, checkpoint, on_progress) as job:
+    with opened(data, settings, checkpoint, on_progress) as job:
         before = _scores(job)
-        original = {name: p.detach().clone() for name, p in job.model.named_parameters()} if settings.keeps else None
-        learner = _learner(job)
-        if not learner.trained:
-            raise UsageError(f"--regime {settings.regime} has nothing to learn: {checkpoint.name} has no such part")
-        yield Ready(job.splits, job.findings, sum(p.numel() for p in learner.trained.values()), _memory(job, learner))
-        state = _state(job, output / STATE)
-        for epoch in train(job, learner, state.load() if resume else state, stopped):
-            if job.ranks.first:
-                write_metrics(output, state.history)
-            yield epoch
-        state.recall_best(learner)
-        merge(job.model)
-        kept = _keep(job, original) if original else 0.0
-        after = _scores(job, None if learner.by_name else learner)
+        if job.regime.head == "probe":
+            _make_folder(output)
+            yield Ready(job.splits, job.findings, len(job.names) * job.model.config.embed_dim, _memory(job))
+            tuned = _probed(job, before.logits)
+        else:
+            tuned = yield from _trained(job, output, stopped, resume)
+        after = _scores(job, tuned)
         if job.ranks.first:
-            _save(job, learner, output)
-            facts = _facts(job, command, len(state.history), kept)
-            report = Report(facts, job.splits, job.findings, kept, state.history, before, after)
+            _save(job, tuned, output)
+            facts = _facts(job, command, tuned)
+            report = Report(facts, job.splits, job.findings, tuned.kept, tuned.history, before, after)
             report.write(output)
-            state.path.unlink(missing_ok=True)
+            (output / STATE).unlink(missing_ok=True)
             yield report
+
+
+def _trained(job: Job, output: Path, stopped: Stopped, resume: bool) -> Iterator[Ready | Epoch]:
+    """Trains, and returns what of it is taken."""
+    original = _copy(job.model)
+    text = by_name(job, job.names).text().clone()
+    learner = _learner(job)
+    if not learner.trained:
+        raise UsageError(f"--regime {job.regime.name} has nothing to learn: {job.checkpoint.name} has no such part")
+    yield Ready(job.splits, job.findings, sum(p.numel() for p in learner.trained.values()), _memory(job, learner))
+    state = _state(job, output / STATE)
+    for epoch in train(job, learner, state.load() if resume else state, stopped):
+        if job.ranks.first:
+            write_metrics(output, state.history)
+        yield epoch
+    state.recall_best(learner)
+    merge(job.model)
+    features = None if learner.by_name else learner.text().detach()
+    tuned = _copy(job.model)
+
+    def at(share: float) -> Tensor | None:
+        interpolate(job.model, original, tuned, share)
+        return None if features is None or share == 1 else torch.lerp(features, text, share)
+
+    if job.settings.keep == "auto":
+        candidates = [evaluate(job, by_name(job, job.names, at(share)), job.splits.val) for share in SHARES]
+        kept = job.ranks.share(SHARES[choose(candidates, class_indices(job.splits.val, job.names), slack=1)])
+    else:
+        kept = float(job.settings.keep)
+    return Tuned(at(kept), kept, history=state.history, facts={"epochs": len(state.history)})
+
+
+def _copy(model: nn.Module) -> dict[str, Tensor]:
+    return {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
+
+
+def _probed(job: Job, before: Tensor) -> Tuned:
+    """Solves for the classes' features, and takes what the clips validated on, whose logits were ``before``, speak for.
+
+    The strength is chosen by what the probe makes of the logits, and what is chosen is judged by the network's own.
+    """
+    text, splits, settings = by_name(job, job.names).text().float().cpu(), job.splits, job.settings
+    videos = _videos(job, text, splits.train)
+    probe = Probe(text, videos.lengths.mean(dim=0), job.model.logit_scale.exp().item())
+    solutions = list(probe.solutions(videos))
+    validated = videos if splits.folds else _videos(job, text, splits.val)
+    parts = probe.in_turn(videos, splits.folds) if splits.folds else {0: solutions}
+    candidates = probe.candidates(validated, splits.folds, parts)
+    if settings.keep == "auto":
+        kept, chosen = 0.0, job.ranks.share(choose(candidates, validated.targets)) - 1
+    else:
+        losses = [F.cross_entropy(logits, validated.targets) for logits in candidates[1:]]
+        kept, chosen = float(settings.keep), job.ranks.share(int(torch.stack(losses).argmin()))
+    if chosen < 0 or kept == 1:
+        return Tuned(None, 1.0, before)
+
+    def features(offsets: Sequence[Tensor]) -> Tensor:
+        return job.ranks.share(probe.moved((1 - kept) * offsets[chosen]))
+
+    after = torch.empty_like(before)
+    for fold, offsets in parts.items():
+        held = [i for i in range(len(before)) if not splits.folds or splits.folds[i] == fold]
+        learner = by_name(job, job.names, features(offsets))
+        after[held] = evaluate(job, learner, [splits.validated[i] for i in held])
+    if settings.keep == "auto" and not job.ranks.share(choose([before, after], validated.targets)):
+        return Tuned(None, 1.0, before)
+    return Tuned(features(solutions), kept, after, facts={"held to the texts by": f"{STRENGTHS[chosen]:g}"})
+
+
+def _videos(job: Job, text: Tensor, samples: Sequence[Sample]) -> Videos:
+    """Clips as the network, as it is, sees them beside texts (N, E)."""
+    texts = text.to(job.device)
+
+    def seen(inputs: list[Tensor]) -> Tensor:
+        video, patches = job.front.finish(inputs)
+        video = F.normalize(video.float(), dim=-1)
+        prompted = texts.expand(len(video), -1, -1) if patches is None else job.model.prompts(texts, patches).float()
+        return torch.cat([video, (prompted @ video.unsqueeze(-1)).squeeze(-1), prompted.norm(dim=-1)], dim=1)
+
+    columns = evaluate(job, seen, samples).clone()  # outside inference mode, so that the solving may use it
+    features, along, lengths = columns.split([texts.shape[1], len(texts), len(texts)], dim=1)
+    return Videos(features, along, lengths, class_indices(samples, job.names))
 
 
 def ablate(
@@ -109,13 +194,13 @@ def ablate(
     All of them are in ``ablation.md``; a dash stands where nothing of it learns in the regime. Raises as ``run``.
     """
     _check_folder(output)
-    with _opened(data, settings, checkpoint, on_progress, ablates=True) as job:
+    with opened(data, settings, checkpoint, on_progress, ablates=True) as job:
         rows = []
         for name, (switches, head) in ABLATION.items():
             variant = _variant(job, switches, head, on_progress)
             before = None
             if head == "text":
-                before = _top1(job, _logits(variant, job.splits.val, job.names))
+                before = _top1(job, evaluate(variant, by_name(variant, job.names), job.splits.val))
             learner, after = _learner(variant), None
             if learner.trained:
                 state = _state(variant, output / "ablation.pt")  # which no run goes on with
@@ -130,72 +215,16 @@ def ablate(
             _write_ablation(job, output, command, rows)
 
 
-def check(
-    data: str, settings: FinetuneSettings, checkpoint: Checkpoint, on_progress: OnProgress
-) -> tuple[Splits, Findings]:
-    """Reads every clip and learns nothing. Raises UsageError where the lists themselves are wrong."""
-    splits = find_clips(data, settings)
-    with DecodePool(settings.reader, settings.workers, settings.decode_timeout_seconds) as pool:
-        store = ClipStore(checkpoint.preprocessing, checkpoint.num_frames, pool)
-        return splits, _read(store, splits, on_progress)
-
-
-@contextmanager
-def _opened(
-    data: str, settings: FinetuneSettings, checkpoint: Checkpoint, on_progress: OnProgress, ablates: bool = False
-) -> Iterator[Job]:
-    """The clips, read, and the model, loaded. Raises UsageError, ModelError and OutputError."""
-    device = resolve_device(settings.device)
-    if settings.dtype == "auto":
-        settings = replace(settings, dtype="bfloat16" if device.type == "cuda" else "float32")
-    if settings.regime not in REGIMES:
-        raise UsageError(f"--regime is {settings.regime!r}: it must be one of {', '.join(REGIMES)}")
-    splits, regime = find_clips(data, settings), REGIMES[settings.regime]
-    _check_validation(splits, settings, ablates)
-    model = checkpoint.full_model().to(device)
-    front = choose_front(model, regime)
-    with (
-        joined(device) as ranks,
-        DecodePool(settings.reader, settings.workers, settings.decode_timeout_seconds) as pool,
-    ):
-        store = _store(checkpoint, front, device, pool)
-        findings = ranks.share(_read(store, splits, on_progress) if ranks.first else None)
-        splits = splits.without(findings.unreadable)
-        _check_validation(splits, settings, ablates)
-        yield Job(settings, checkpoint, model, regime, front, store, splits, findings, device, ranks)
-
-
-def _store(checkpoint: Checkpoint, front: Front, device: torch.device, pool: DecodePool) -> ClipStore:
-    def encode(frames: Tensor) -> tuple[Tensor, ...]:
-        return tuple(tensor.cpu() for tensor in front(frames.to(device)))
-
-    made_by = f"{checkpoint.fingerprint} {front.identity}"
-    return ClipStore(checkpoint.preprocessing, checkpoint.num_frames, pool, None if front.is_empty else encode, made_by)
-
-
-def _read(store: ClipStore, splits: Splits, on_progress: OnProgress) -> Findings:
-    total, findings = len(splits.train) + len(splits.val) + len(splits.others), Findings()
-    for part, varied in ((splits.train, True), (splits.val, False), (splits.others, False)):
-        before = findings.count
-        findings.add(store.prepare(part, varied, lambda done, _, before=before: on_progress(before + done, total)))
-    return findings
-
-
 def _variant(job: Job, switches: Mapping[str, bool | int], head: str, on_progress: OnProgress) -> Job:
     """The same job for a copy of the network with some parts off, and what is kept of the clips for its own front."""
     model, regime = copy.deepcopy(job.model).switched(**switches), replace(job.regime, head=head)
     front, store = choose_front(model, regime), job.store
     if front.identity != job.front.identity:
-        store = _store(job.checkpoint, front, job.device, job.store.pool)
+        store = store_of(job.checkpoint, front, job.device, job.store.pool)
         if job.ranks.first:
-            _read(store, job.splits, on_progress)
+            read(store, job.splits, True, on_progress)
         job.ranks.share(None)  # the others wait
     return replace(job, model=model, regime=regime, front=front, store=store)
-
-
-def _prompts(names: Sequence[str]) -> list[str]:
-    """The text that stands for each name, as when tagging."""
-    return [label.prompts[0] for label in from_names(list(names)).labels]
 
 
 def _learner(job: Job) -> Learner:
@@ -203,13 +232,8 @@ def _learner(job: Job) -> Learner:
     settings = job.settings
     torch.manual_seed(settings.seed)
     job.model.visual.checkpointing = settings.checkpointing
-    texts = _prompts(job.names)
+    texts = prompts(job.names)
     return Learner(job.front, texts, job.regime, settings.learn_context, settings.lora).to(job.device)
-
-
-def _logits(job: Job, samples: Sequence[Sample], names: Sequence[str]) -> Tensor:
-    """What the model as it is, its classes by their names, says of samples."""
-    return evaluate(job, Learner(job.front, _prompts(names), NOTHING).to(job.device), samples)
 
 
 def _top1(job: Job, logits: Tensor) -> float:
@@ -217,23 +241,30 @@ def _top1(job: Job, logits: Tensor) -> float:
     return top(logits, class_indices(job.splits.val, job.names))
 
 
-def _scores(job: Job, learner: Learner | None = None) -> Scores:
-    """The model by its own text tower, or the tuned labels by a learner; what has no clips is None."""
-    splits, logits, others = job.splits, None, None
-    if splits.val:
-        logits = evaluate(job, learner, splits.val) if learner else _logits(job, splits.val, job.names)
-    if splits.others:
-        names = label_names(splits.others)
-        others = top(_logits(job, splits.others, names), class_indices(splits.others, names))
-    return Scores(logits, others)
+def _scores(job: Job, tuned: Tuned | None = None) -> Scores:
+    """The model as it is, or as it will be read from its file; what has no clips is None."""
+    splits, features = job.splits, tuned and tuned.features
+    logits = tuned and tuned.logits
+    if logits is None and splits.validated:
+        logits = evaluate(job, by_name(job, job.names, features), splits.validated)
+    if not splits.others:
+        return Scores(logits, None)
+    names = label_names(splits.others)
+    others = evaluate(job, by_name(job, names, features), splits.others)
+    return Scores(logits, top(others, class_indices(splits.others, names)))
+
+
+def _make_folder(path: Path) -> None:
+    """Raises OutputError."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"cannot make the folder {str(path)!r}: {error.strerror}") from error
 
 
 def _state(job: Job, path: Path) -> State:
     """A new one, to be kept in this file, whose folder is made."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"cannot make the folder {str(path.parent)!r}: {error.strerror}") from error
+    _make_folder(path.parent)
     purpose = f"{_data_sha256(job)} {job.checkpoint.fingerprint} {job.settings.fingerprint}"
     return State(path, purpose, job.ranks.count, keeps_best=job.settings.patience is not None)
 
@@ -248,71 +279,33 @@ def _data_sha256(job: Job) -> str:
     return digest.hexdigest()
 
 
-def _keep(job: Job, original: Mapping[str, Tensor]) -> float:
-    """Puts what was asked for of the original weights back; gives the share."""
-    val, asked = job.splits.val, job.settings.keep
-    tuned = {name: p.detach().clone() for name, p in job.model.named_parameters()}
-
-    def accuracy_at(share: float) -> float:
-        interpolate(job.model, original, tuned, share)
-        return _top1(job, _logits(job, val, job.names))
-
-    share = choose_share(accuracy_at, len(val)) if asked == "auto" else float(asked)
-    interpolate(job.model, original, tuned, share)
-    return share
-
-
-def interpolate(model: nn.Module, original: Mapping[str, Tensor], tuned: Mapping[str, Tensor], share: float) -> None:
-    """Gives the model ``share`` times the original weights plus the rest of the tuned ones, so that other labels still
-    work (WiSE-FT, Wortsman et al., 2022)."""
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            parameter.copy_(torch.lerp(tuned[name], original[name], share))
-
-
-def choose_share(accuracy_at: Callable[[float], float], count: int) -> float:
-    """The largest of SHARES whose accuracy on ``count`` validation clips is within one standard error of the best.
-
-    What the clips cannot tell apart is decided for the labels that they do not show (the one-standard-error rule,
-    Breiman et al., 1984).
-    """
-    accuracies = {share: accuracy_at(share) for share in SHARES}
-    best = max(accuracies.values())
-    error = (best * (1 - best) / count) ** 0.5
-    return max(share for share, accuracy in accuracies.items() if accuracy >= best - error)
-
-
-def _save(job: Job, learner: Learner, output: Path) -> None:
+def _save(job: Job, tuned: Tuned, output: Path) -> None:
     """A file that tags by itself: classes that are not by name have their features in it."""
-    model, features = job.model, None
-    if not learner.by_name:
-        features = learner.text().detach()
-    if learner.classifier is not None:
-        model = model.switched(prompt_layers=0)
-    made_by = f"xclip finetune {__version__}, {job.settings.regime}, from {job.checkpoint.name}"
+    made_by = f"xclip finetune {__version__}, {job.regime.name}, from {job.checkpoint.name}"
     save(
-        model.cpu(),
+        job.model.cpu(),
         output / MODEL,
         preprocessing=job.checkpoint.preprocessing,
         name=output.resolve().name,
         labels=job.names,
-        label_features=features,
+        label_features=tuned.features,
         made_by=made_by,
     )
 
 
-def _facts(job: Job, command: str, epochs: int, kept: float) -> dict[str, object]:
+def _facts(job: Job, command: str, tuned: Tuned) -> dict[str, object]:
     settings, splits = job.settings, job.splits
+    ways = f"{max(splits.folds) + 1} parts validated in turn" if splits.folds else f"{len(splits.val)} to validate"
     return {
         "command": f"`{command}`",
         "model": f"{job.checkpoint.name}, fingerprint {job.checkpoint.fingerprint[:16]}",
-        "regime": f"{settings.regime}: {job.regime.about}",
-        "clips": f"{len(splits.train)} to learn from, {len(splits.val)} to validate",
+        "regime": f"{job.regime.name}: {job.regime.about}",
+        "clips": f"{len(splits.train)} to learn from, {ways}",
         "unreadable": len(job.findings.unreadable),
         "data": f"sha256 {_data_sha256(job)}",
         "seed": settings.seed,
-        "epochs": epochs,
-        "original weights kept": f"{kept:.0%} (--keep {settings.keep})",
+        **tuned.facts,
+        "of the original kept": f"{tuned.kept:.0%} (--keep {settings.keep})",
         "versions": f"xclip-cli {__version__}, torch {torch.__version__}, Python {platform.python_version()}",
         "device": f"{job.device}, {settings.dtype}, {job.ranks.count} process(es)",
     }
@@ -328,14 +321,17 @@ def _write_ablation(job: Job, output: Path, command: str, rows: Sequence[tuple[s
         raise OutputError(f"cannot write the table in {str(output)!r}: {error.strerror}", "free space") from error
 
 
-def _memory(job: Job, learner: Learner) -> int:
-    """Bytes that training will take at its largest, about: weights, gradients, two moments, and what a step keeps.
+def _memory(job: Job, learner: Learner | None = None) -> int:
+    """Bytes that will be taken at the largest, about: weights, gradients, two moments, and what a step keeps; without a
+    learner the weights, and what a probe sees of each clip.
 
     A transformer block keeps some 34 values of two bytes per token and width (Korthikanti et al., 2023), twice that in
     float32; with checkpointing its input alone.
     """
     settings, vision = job.settings, job.model.config.vision
-    weights = 4 * sum(p.numel() for p in learner.parameters())
+    weights = 4 * sum(p.numel() for p in job.model.parameters())
+    if learner is None:
+        return weights + 4 * len(job.splits.train) * (job.model.config.embed_dim + len(STRENGTHS) * len(job.names))
     learned = 12 * sum(p.numel() for p in learner.trained.values())
     kept = learner.patches(torch.Generator())
     tokens = 2 + (vision.num_patches if kept is None else len(kept))
@@ -343,16 +339,6 @@ def _memory(job: Job, learner: Learner) -> int:
     per_block = 4 if settings.checkpointing else 68 if settings.dtype == "float32" else 34
     blocks = 0 if job.front.encodes_frames else vision.layers
     return weights + learned + clips * tokens * vision.width * blocks * per_block
-
-
-def _check_validation(splits: Splits, settings: FinetuneSettings, ablates: bool) -> None:
-    """UsageError for an option that compares accuracies on validation clips where there are none."""
-    asked = {"--keep auto": settings.keep == "auto", "--patience": settings.patience is not None, "--ablate": ablates}
-    for option in (option for option, wanted in asked.items() if wanted and not splits.val):
-        raise UsageError(
-            f"{option} needs validation clips: there are none",
-            "name some with --val PATH, or have two clips or more of each class",
-        )
 
 
 def _check_folder(output: Path, resume: bool = False) -> None:

@@ -8,8 +8,8 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
-from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -24,50 +24,22 @@ from xclip_cli.video.types import Clip
 from xclip_cli.video.worker import DecodePool
 
 from .augment import augment
+from .sources import THUMBNAIL, Findings, thumbnails
 
 CANDIDATES = 3  # frames of each part of a video that training chooses from; the middle one is what tagging looks at
 VIEWS = 4  # of each training clip, where features are kept
 CACHE_BYTES = 16 * 2**30
-_VERSION = 2
+_VERSION = 3
 _DRAFT_SECONDS = 3600  # a draft that is older is no longer being written
 
 Encode = Callable[[Tensor], tuple[Tensor, ...]]  # (V, T, 3, S, S) -> the frozen front's output on the CPU, V first
 
 
-@dataclass
-class Findings:
-    """What reading the clips brought to light: seconds of each, why some cannot be read, SHA-256 of the files."""
+class Seen(NamedTuple):
+    """What stays known of a clip that was read: its length, and frames as `sources.thumbnails`."""
 
-    seconds: dict[Sample, float] = field(default_factory=dict)
-    unreadable: dict[Sample, str] = field(default_factory=dict)
-    sha256: dict[str, str] = field(default_factory=dict)
-
-    @property
-    def count(self) -> int:
-        """Clips that were read, or could not be."""
-        return len(self.seconds) + len(self.unreadable)
-
-    def add(self, more: "Findings") -> None:
-        """Takes in what another reading found."""
-        self.seconds |= more.seconds
-        self.unreadable |= more.unreadable
-        self.sha256 |= more.sha256
-
-    def duplicates(
-        self, train: Sequence[Sample], val: Sequence[Sample]
-    ) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
-        """Pairs of paths of one content: across the splits (a leak: learned from, validated on), and within one."""
-        first: dict[tuple[str, float | None], tuple[Sample, bool]] = {}
-        across, within = [], []
-        for sample, held in [(s, False) for s in train] + [(s, True) for s in val]:
-            if sample not in self.seconds:
-                continue
-            key = self.sha256[sample.path], sample.start_seconds
-            if key in first:
-                twin, twin_held = first[key]
-                (across if held != twin_held else within).append((twin.path, sample.path))
-            first.setdefault(key, (sample, held))
-        return across, within
+    seconds: float
+    thumbnails: np.ndarray
 
 
 class ClipStore:
@@ -102,13 +74,13 @@ class ClipStore:
         findings, self._keeping = Findings(), None
         self._folder.mkdir(parents=True, exist_ok=True)
         _remove_drafts(self._folder)
-        known = [self._seconds(sample, varied) for sample in samples]
+        known = [self._seen(sample, varied) for sample in samples]
         self._missing = known.count(None)
         for done, (sample, outcome) in enumerate(self._ahead(samples, known, varied), 1):
             if isinstance(outcome, VideoError):
                 findings.unreadable[sample] = outcome.message
             else:
-                findings.seconds[sample] = outcome
+                findings.seconds[sample], findings.thumbnails[sample] = outcome
                 if sample.path not in findings.sha256:
                     findings.sha256[sample.path] = content_sha256(Path(sample.path))
             on_progress(done, len(samples))
@@ -116,7 +88,7 @@ class ClipStore:
 
     def evaluation(self, sample: Sample) -> tuple[Tensor, ...]:
         """What tagging would look at: the network's input float32 (T, 3, S, S), or the front's output."""
-        tensors = self._load(sample, varied=False)
+        tensors = self._load(sample, (False, True))
         if self.encode is None:
             return (self._plain(tensors[0].numpy()),)
         return tuple(tensor.float() for tensor in tensors)
@@ -124,10 +96,10 @@ class ClipStore:
     def training(self, sample: Sample, generator: torch.Generator) -> tuple[Tensor, ...]:
         """The same, varied: a frame anywhere in each part of the video, cropped, mirrored and recoloured."""
         if self.encode is None:
-            [frames] = self._load(sample, varied=True)
+            [frames] = self._load(sample, (True,))
             return (self._vary(frames.numpy(), sample, generator),)
         view = 1 + int(torch.randint(VIEWS, (), generator=generator))
-        return tuple(tensor.float() for tensor in self._load(sample, True, view))
+        return tuple(tensor.float() for tensor in self._load(sample, (True,), view))
 
     def _plain(self, frames: np.ndarray) -> Tensor:
         return preprocess(self._candidates(frames)[CANDIDATES // 2], self.spec)[0]
@@ -141,12 +113,12 @@ class ClipStore:
         return frames.reshape(CANDIDATES, self.num_frames, *frames.shape[1:])
 
     def _ahead(
-        self, samples: Sequence[Sample], known: Sequence[float | None], varied: bool
-    ) -> Iterator[tuple[Sample, float | VideoError]]:
-        """Seconds of each clip, in order, or why it cannot be read; decoding runs ahead of what is not ``known``."""
-        waiting: deque[tuple[Sample, float | Future]] = deque()
-        for sample, seconds in zip(samples, known, strict=True):
-            waiting.append((sample, self._submit(sample) if seconds is None else seconds))
+        self, samples: Sequence[Sample], known: Sequence[Seen | None], varied: bool
+    ) -> Iterator[tuple[Sample, Seen | VideoError]]:
+        """What is seen of each clip, in order, or why it cannot be read; decoding runs ahead of what is not known."""
+        waiting: deque[tuple[Sample, Seen | Future]] = deque()
+        for sample, seen in zip(samples, known, strict=True):
+            waiting.append((sample, self._submit(sample) if seen is None else seen))
             if len(waiting) > self.pool.capacity:
                 yield self._finish(*waiting.popleft(), varied)
         while waiting:
@@ -156,21 +128,22 @@ class ClipStore:
         span = (sample.start_seconds, sample.end_seconds)
         return self.pool.submit(sample.path, self.num_frames, CANDIDATES, *span, resize=self.spec.resizing())
 
-    def _finish(self, sample: Sample, outcome: float | Future, varied: bool) -> tuple[Sample, float | VideoError]:
-        if isinstance(outcome, float):
+    def _finish(self, sample: Sample, outcome: Seen | Future, varied: bool) -> tuple[Sample, Seen | VideoError]:
+        if isinstance(outcome, Seen):
             return sample, outcome
         try:
             clip = outcome.result()
         except VideoError as error:
             return sample, error
         seconds = float((sample.end_seconds or clip.info.duration_seconds) - (sample.start_seconds or 0))
+        seen = Seen(seconds, thumbnails(self._candidates(clip.frames)[CANDIDATES // 2]))
         if self._keeping is not False:
             tensors = self._make(clip, sample, varied)
             if self._keeping is None:
                 self._keeping = self._make_room(self._missing * sum(tensor.nbytes for tensor in tensors))
             if self._keeping:
-                self._write(sample, varied, tensors, seconds)
-        return sample, seconds
+                self._write(sample, varied, tensors, seen)
+        return sample, seen
 
     def _make_room(self, needed: int) -> bool:
         """Whether so many bytes more may be kept; if so, what was not used for longest makes room for them."""
@@ -197,46 +170,50 @@ class ClipStore:
             parts = [self.encode(view.unsqueeze(0)) for view in views]
         return tuple(torch.cat(tensors).half() for tensors in zip(*parts, strict=True))
 
-    def _load(self, sample: Sample, varied: bool, view: int = 0) -> tuple[Tensor, ...]:
-        """One view of what is kept, or made now where nothing is."""
+    def _load(self, sample: Sample, ways: Sequence[bool], view: int = 0) -> tuple[Tensor, ...]:
+        """One view of what is kept in the first of these ways (varied or not), or made now where nothing is."""
         import safetensors
 
-        with (
-            suppress(OSError, safetensors.SafetensorError),
-            safetensors.safe_open(self._path(sample, varied), "pt") as f,
-        ):
-            return tuple(f.get_slice(name)[view] for name in sorted(f.keys()))
-        return tuple(tensor[view] for tensor in self._make(self._submit(sample).result(), sample, varied))
+        for varied in ways:
+            with (
+                suppress(OSError, safetensors.SafetensorError),
+                safetensors.safe_open(self.path_of(sample, varied), "pt") as f,
+            ):
+                return tuple(f.get_slice(name)[view] for name in sorted(f.keys()))
+        return tuple(tensor[view] for tensor in self._make(self._submit(sample).result(), sample, ways[0]))
 
-    def _seconds(self, sample: Sample, varied: bool) -> float | None:
+    def _seen(self, sample: Sample, varied: bool) -> Seen | None:
         """Of a clip in the cache, which is marked as used; None where the clip is not in it."""
         import safetensors
 
         try:
-            path = self._path(sample, varied)
+            path = self.path_of(sample, varied)
             with safetensors.safe_open(path, "pt") as file:
-                seconds = float(file.metadata()["seconds"])
+                about = file.metadata()
+            grey = np.frombuffer(bytes.fromhex(about["thumbnails"]), np.uint8)
+            seen = Seen(float(about["seconds"]), grey.reshape(-1, THUMBNAIL, THUMBNAIL))
             self._bytes += path.stat().st_size
         except (OSError, safetensors.SafetensorError, ValueError, KeyError, TypeError):
             return None
         with suppress(OSError):
             os.utime(path)
-        return seconds
+        return seen
 
-    def _write(self, sample: Sample, varied: bool, tensors: tuple[Tensor, ...], seconds: float) -> None:
+    def _write(self, sample: Sample, varied: bool, tensors: tuple[Tensor, ...], seen: Seen) -> None:
         import safetensors
         from safetensors.torch import save_file
 
         content = {str(i): tensor.contiguous() for i, tensor in enumerate(tensors)}
+        about = {"seconds": str(seen.seconds), "thumbnails": seen.thumbnails.tobytes().hex()}
         try:
-            with replacing(self._path(sample, varied)) as draft:
-                save_file(content, draft, {"seconds": str(seconds)})
+            with replacing(self.path_of(sample, varied)) as draft:
+                save_file(content, draft, about)
         except (OSError, safetensors.SafetensorError) as error:
             hint = "free space, or choose another folder: XCLIP_CACHE=/path xclip finetune ..."
             raise OutputError(f"the cache {str(self._folder)!r} cannot be written: {error}", hint) from error
 
-    def _path(self, sample: Sample, varied: bool) -> Path:
-        """OSError where the clip is gone."""
+    def path_of(self, sample: Sample, varied: bool) -> Path:
+        """The file in the cache. OSError where the clip is gone."""
         state = os.stat(sample.path)
         stamp = (
             os.path.abspath(sample.path),

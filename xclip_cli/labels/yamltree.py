@@ -5,6 +5,7 @@ the first one met, so a hostile file costs nothing. Everything here raises Label
 """
 
 import difflib
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -68,15 +69,15 @@ class Node:
             found[key] = value
         return found
 
-    def share(self, what: str) -> float:
-        """A number between 0 and 1."""
+    def number(self, what: str, low: float, high: float) -> float:
+        """A number between two others."""
         try:
-            value = float(self.value) if self.kind in ("int", "float") else -1.0
+            value = float(self.value) if self.kind in ("int", "float") else math.nan
         except ValueError:  # YAML also counts in base 60 and 16
-            value = -1.0
-        if not 0 <= value <= 1:
+            value = math.nan
+        if not low <= value <= high:
             shown = self.value if isinstance(self.value, str) else f"a {self.kind}"
-            raise self.error(f"{what} is {shown}; it must be a number between 0 and 1")
+            raise self.error(f"{what} is {shown}; it must be a number between {low:g} and {high:g}")
         return value
 
 

@@ -1,5 +1,6 @@
 """Every size and switch of the network, checked when made; what a model file's metadata holds."""
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal, get_args
@@ -177,17 +178,22 @@ def _check_choice(name: str, value: Any, choices: tuple[str, ...]) -> None:
 
 
 def _checked_vocabulary(text: TextConfig) -> tuple[str, ...]:
-    """As a tuple, whatever sequence a file had it in."""
-    words = text.vocabulary
-    if text.kind != "bert" or text.token_width is not None:
-        raise ModelError(f"text.kind is {text.kind!r}; 'bert' needs a vocabulary, 'clip' alone takes a token_width")
+    """As a tuple, whatever kind of list a file had it in."""
+    words, specials = text.vocabulary, ", ".join(SPECIAL_TOKENS)
+    if text.kind != "bert":
+        raise ModelError(f"text.kind is {text.kind!r}, which has no text.vocabulary; 'bert' has one")
+    if text.token_width is not None:
+        raise ModelError(f"text.token_width is {text.token_width}; a text tower of kind 'bert' has none")
+    if text.context_length < 3:
+        raise ModelError(f"text.context_length is {text.context_length}; [CLS], one word and [SEP] take 3")
     if not isinstance(words, list | tuple) or not all(isinstance(word, str) for word in words):
-        raise ModelError(f"text.vocabulary is {str(words)[:40]!r}; a text tower of kind 'bert' needs a list of strings")
-    if len(words) != text.vocab_size or len(set(words)) != len(words):
-        counts = f"{len(words)} words, {len(set(words))} of them different"
-        raise ModelError(f"text.vocabulary has {counts}; vocab_size asks for {text.vocab_size} different ones")
+        raise ModelError(f"text.vocabulary is {repr(words)[:40]}; kind 'bert' needs a list of strings")
+    if len(words) != text.vocab_size:
+        raise ModelError(f"text.vocabulary has {len(words)} words; text.vocab_size is {text.vocab_size}")
+    if len(set(words)) != len(words):
+        raise ModelError(f"text.vocabulary has the word {Counter(words).most_common(1)[0][0]!r} more than once")
     if absent := [special for special in SPECIAL_TOKENS if special not in words]:
-        raise ModelError(f"text.vocabulary lacks {absent[0]}; it must have {', '.join(SPECIAL_TOKENS)}")
+        raise ModelError(f"text.vocabulary has no {absent[0]}; it must have {specials}")
     if words[0] != SPECIAL_TOKENS[0]:
         raise ModelError(f"text.vocabulary begins with {words[0]!r}; it must begin with {SPECIAL_TOKENS[0]}")
     return tuple(words)

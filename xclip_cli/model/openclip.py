@@ -35,8 +35,15 @@ class FrozenClip(nn.Module):
 
     def encode_video(self, frames: Tensor) -> VideoFeatures:
         """Frames (B, T, 3, S, S), normalised as the model asks -> features; any T."""
-        features = self.model.encode_image(frames.flatten(0, 1))
-        return VideoFeatures(mean_of_frames(features.unflatten(0, frames.shape[:2])))
+        return self.encode_tokens(self.frame_tokens(frames.flatten(0, 1)).unflatten(0, frames.shape[:2]))
+
+    def frame_tokens(self, frames: Tensor) -> Tensor:
+        """Normalised frames (N, 3, S, S) -> what is computed of each by itself: all of it, (N, E)."""
+        return self.model.encode_image(frames)
+
+    def encode_tokens(self, tokens: Tensor) -> VideoFeatures:
+        """Features of frames (B, T, E) -> of videos."""
+        return VideoFeatures(mean_of_frames(tokens))
 
     def similarity(self, features: VideoFeatures, text: Tensor) -> Tensor:
         """Cosine (B, N), float32, of every video with every text (N, E)."""

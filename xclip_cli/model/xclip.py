@@ -64,7 +64,7 @@ class Xclip(nn.Module):
         self.apply(initialise)
 
     def encode_text(self, tokens: Tensor) -> Tensor:
-        """Tokens (N, L) int64 -> features (N, E), before prompting, not normalised.
+        """Tokens (N, L) int64 -> features (N, E), before prompting, of the tower's own length.
 
         Raises ModelError where the network was built without its text tower.
         """
@@ -78,7 +78,18 @@ class Xclip(nn.Module):
         Raises ModelError for frames of another number or size.
         """
         self._check(frames)
-        return self.integrate(*self.visual(frames))
+        return self.encode_tokens(self.frame_tokens(frames.flatten(0, 1)).unflatten(0, frames.shape[:2]))
+
+    def frame_tokens(self, frames: Tensor) -> Tensor:
+        """Normalised frames (N, 3, S, S) -> what is computed of each by itself, before frames meet: (N, 1 + P, width).
+
+        Videos that share frames can share it.
+        """
+        return self.visual.stem(frames)
+
+    def encode_tokens(self, tokens: Tensor) -> VideoFeatures:
+        """What ``frame_tokens`` gives of the frames of B videos, (B, T, 1 + P, width) -> their features."""
+        return self.integrate(*self.visual.encode(tokens))
 
     def integrate(self, frame_features: Tensor, patches: Tensor) -> VideoFeatures:
         """What the frame encoder gives, (B, T, E) and (B, T, P, width) -> features."""

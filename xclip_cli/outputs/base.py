@@ -1,4 +1,4 @@
-"""What every output format offers: text before, for each video, between and after."""
+"""What every output format offers: the pieces of a document, made of results as they come."""
 
 from collections.abc import Iterable, Iterator
 from typing import Protocol
@@ -7,18 +7,30 @@ from xclip_cli.results import VideoResult
 
 
 class Output(Protocol):
-    """Renders results as text; holds no file and no state, so that a result's text never depends on its neighbours."""
+    """A format. ``one_video``: a document of it speaks of one video alone. ``extra`` is the package it takes, if any.
 
-    start: str
-    between: str
-    stop: str
+    It holds no file and no state, so that the same results always make the same bytes.
+    """
 
-    def video(self, result: VideoResult) -> str: ...
+    one_video: bool
+    extra: str | None
+
+    def pieces(self, results: Iterable[VideoResult]) -> Iterator[bytes]: ...
 
 
-def render(output: Output, results: Iterable[VideoResult]) -> Iterator[str]:
-    """The pieces of a whole document; the first comes before any result is asked for."""
-    yield output.start
-    for index, result in enumerate(results):
-        yield (output.between if index else "") + output.video(result)
-    yield output.stop
+class Text:
+    """Text in UTF-8: before, for each video, between and after; a result's text never depends on its neighbours."""
+
+    one_video = False
+    extra: str | None = None
+    start = between = stop = ""
+
+    def video(self, result: VideoResult) -> str:
+        raise NotImplementedError
+
+    def pieces(self, results: Iterable[VideoResult]) -> Iterator[bytes]:
+        """The pieces of a whole document; the first comes before any result is asked for."""
+        yield self.start.encode()
+        for index, result in enumerate(results):
+            yield ((self.between if index else "") + self.video(result)).encode()
+        yield self.stop.encode()

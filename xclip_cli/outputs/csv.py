@@ -5,6 +5,7 @@ import io
 from collections.abc import Iterable
 
 from xclip_cli.files import printable
+from xclip_cli.outputs.base import Text
 from xclip_cli.results import COLUMNS, SCORE_DIGITS, TIME_DIGITS, VideoResult, rows
 
 _DIGITS = {
@@ -34,12 +35,10 @@ def guarded(text: str) -> str:
     return "'" + text if text.startswith(_FORMULA_STARTS) and text != "-" else text
 
 
-class Csv:
+class Csv(Text):
     """Text cells are guarded; numbers have fixed digits."""
 
     start = line(COLUMNS)
-    between = ""
-    stop = ""
 
     def video(self, result: VideoResult) -> str:
         return "".join(line(_cell(column, row[column]) for column in COLUMNS) for row in rows(result))

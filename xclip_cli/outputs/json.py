@@ -3,6 +3,7 @@
 import json
 
 from xclip_cli.files import printable
+from xclip_cli.outputs.base import Text
 from xclip_cli.results import SCORE_DIGITS, TIME_DIGITS, Segment, Tag, VideoResult
 
 
@@ -27,11 +28,7 @@ def _segment(segment: Segment) -> dict:
     }
 
 
-class JsonLines:
-    start = ""
-    between = ""
-    stop = ""
-
+class JsonLines(Text):
     def video(self, result: VideoResult) -> str:
         return self._text(result) + "\n"
 

@@ -1,6 +1,7 @@
 """Opening a video with the reader that shows it right, and the clip that is read of it."""
 
 import importlib.util
+from collections.abc import Sequence
 from contextlib import closing
 
 import numpy as np
@@ -10,7 +11,7 @@ from xclip_cli.registry import Resize
 from xclip_cli.settings import READERS
 from xclip_cli.video.sampling import clip_times
 from xclip_cli.video.source import is_picture, read_head, shown
-from xclip_cli.video.types import Clip, Probe, Reader, Video
+from xclip_cli.video.types import Clip, Frames, Probe, Reader, Video
 
 _UNREMARKABLE_TAIL_SECONDS = 0.25
 
@@ -125,7 +126,19 @@ def read_clip(
                 )
             del frames  # they may be large
             frames = video.frames_at(clip_times(start, end, num_frames, num_clips).ravel(), resize)
-        return Clip(*frames, video.info, _warnings(video, stop), video.reader)
+        return _clip(video, frames, stop)
+
+
+def read_frames(video: Video, times_seconds: Sequence[float], resize: Resize | None = None) -> Clip:
+    """The frames of an opened video on display at these times, none where there are no times. Raises VideoError.
+
+    From the end of what decodes on, it is the last frame that does: see the clip's ``end_seconds``.
+    """
+    return _clip(video, video.frames_at(np.array(times_seconds, np.float64), resize), video.info.duration_seconds)
+
+
+def _clip(video: Video, frames: Frames, stop: float) -> Clip:
+    return Clip(*frames, video.info, _warnings(video, stop), video.reader, video.end_seconds)
 
 
 def _warnings(video: Video, stop: float) -> tuple[str, ...]:

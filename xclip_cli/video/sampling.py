@@ -1,6 +1,14 @@
 """Which moments of a video are looked at. Pure arithmetic: nothing is opened here."""
 
+import math
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+from typing import NamedTuple
+
 import numpy as np
+
+MAX_WINDOWS = 1_000_000
+_TIME_DIGITS = 6  # of a second; times of two windows that differ by less are one
 
 
 def clip_times(start_seconds: float, stop_seconds: float, num_frames: int, num_clips: int = 1) -> np.ndarray:
@@ -18,3 +26,81 @@ def clip_times(start_seconds: float, stop_seconds: float, num_frames: int, num_c
     part = np.arange(num_frames)[None, :]
     place = (np.arange(num_clips)[:, None] + 0.5) / num_clips
     return start_seconds + (part + place) / num_frames * (stop_seconds - start_seconds)
+
+
+class Windows(NamedTuple):
+    """W windows of T frames, in order of time, and the N moments that they are made of, each once.
+
+    ``spans`` float64 (W, 2) are half-open intervals in seconds; ``scenes`` int (W,) number what no window crosses;
+    ``times`` float64 (N,) ascend; ``index`` int (W, T) says which of them each window's frames are.
+    """
+
+    spans: np.ndarray
+    scenes: np.ndarray
+    times: np.ndarray
+    index: np.ndarray
+
+
+def windows(
+    stop_seconds: float,
+    num_frames: int,
+    window_seconds: float,
+    stride_seconds: float,
+    cuts_seconds: Sequence[float] = (),
+) -> Windows:
+    """Windows over [0, stop_seconds), one every ``stride_seconds``; none crosses one of the ``cuts_seconds``.
+
+    A window's frames are the middles of its ``num_frames`` equal parts, as in ``clip_times``; where the stride is a
+    multiple of such a part, windows share frames. The last window ends where the scene does, unless what is left is
+    less than half a part; a scene that is shorter than a window is one window. ValueError for sizes that are not
+    positive and for more than ``MAX_WINDOWS`` windows.
+    """
+    if not (window_seconds > 0 and stride_seconds > 0):
+        raise ValueError(f"window {window_seconds} s and stride {stride_seconds} s must be more than 0")
+    if stop_seconds / stride_seconds > MAX_WINDOWS:
+        raise ValueError(f"{stop_seconds:.3f} s at a stride of {stride_seconds} s are more than {MAX_WINDOWS} windows")
+    bounds = [0.0, *sorted({float(cut) for cut in cuts_seconds if 0 < cut < stop_seconds}), float(stop_seconds)]
+    per_scene = [
+        _spans(start, stop, window_seconds, stride_seconds, tail_seconds=window_seconds / num_frames / 2)
+        for start, stop in pairwise(bounds)
+    ]
+    spans = np.concatenate(per_scene)
+    scenes = np.repeat(np.arange(len(per_scene)), [len(scene) for scene in per_scene])
+    moments = np.array([clip_times(start, stop, num_frames)[0] for start, stop in spans])
+    times, index = np.unique(np.round(moments, _TIME_DIGITS), return_inverse=True)
+    return Windows(spans, scenes, times, index.reshape(moments.shape))
+
+
+def _spans(start: float, stop: float, window: float, stride: float, tail_seconds: float) -> np.ndarray:
+    if stop - start <= window:
+        return np.array([[start, stop]])
+    starts = start + np.arange(math.floor((stop - start - window) / stride + 1e-9) + 1) * stride
+    if stop - (starts[-1] + window) >= tail_seconds:
+        starts = np.append(starts, stop - window)
+    return np.stack([starts, starts + window], axis=1)
+
+
+class Step(NamedTuple):
+    """A few frames and the windows that are whole with them, as [first, stop) of times and windows.
+
+    ``needed`` is the first of all times that windows after these are made of.
+    """
+
+    times: slice
+    windows: slice
+    needed: int
+
+
+def steps(plan: Windows, num_times: int, first_window: int = 0) -> Iterator[Step]:
+    """Ways through a plan from one window on, ``num_times`` times at a time.
+
+    Each time is in the same step wherever the way begins, so that a model sees the same batches.
+    """
+    last, done = plan.index.max(axis=1), first_window
+    start = int(plan.index[done].min()) // num_times * num_times if done < len(last) else len(plan.times)
+    for first in range(start, len(plan.times), num_times):
+        stop = min(first + num_times, len(plan.times))
+        whole = max(done, int(np.searchsorted(last, stop)))
+        needed = int(plan.index[whole].min()) if whole < len(last) else stop
+        yield Step(slice(first, stop), slice(done, whole), needed)
+        done = whole

@@ -78,7 +78,7 @@ class Clip:
     """K clips of T frames: ``frames`` uint8 (K*T, H, W, 3) RGB, and when each was shown, float64 (K*T,) seconds.
 
     Time 0 is the first frame. ``warnings`` holds one line for each thing that was made do with; ``reader`` names what
-    decoded.
+    decoded. ``end_seconds`` is where the last frame that decodes ends, None where that was not found out.
     """
 
     frames: np.ndarray
@@ -86,6 +86,7 @@ class Clip:
     info: VideoInfo
     warnings: tuple[str, ...] = ()
     reader: str = ""
+    end_seconds: float | None = None
 
 
 class Frames(NamedTuple):

@@ -1,7 +1,8 @@
 """Decoding in processes of its own: a decoder that hangs or crashes costs one video, and never the run.
 
 A worker runs ``serve`` with a reader and a number of threads. It answers each line of JSON on its standard input with
-a line of JSON and, where that says so, the raw bytes of the frames. It leaves when its standard input ends.
+a line of JSON and, where that says so, the raw bytes of the frames. It leaves when its standard input ends. A request
+is for a clip of a video, for its frames at some times or for its shot changes; between the latter two it stays open.
 """
 
 import contextlib
@@ -12,18 +13,21 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import CancelledError, Future
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from xclip_cli.errors import VideoError, XclipError
 from xclip_cli.registry import Resize
-from xclip_cli.video.reader import check_reader, open_reader, read_clip
+from xclip_cli.video.reader import check_reader, open_reader, read_clip, read_frames
+from xclip_cli.video.scenes import shot_changes
 from xclip_cli.video.source import shown
-from xclip_cli.video.types import Clip, Reader, VideoInfo
+from xclip_cli.video.stream import Stream, Windowing, pieces
+from xclip_cli.video.types import Clip, Reader, Video, VideoInfo
 
 _START_SECONDS = 60.0
 _PATIENCE_SECONDS = 0.5
@@ -70,7 +74,7 @@ class DecodePool:
         code = "from xclip_cli.video.worker import main; main()"
         self._command = _command or program(code, reader, str(threads))
         self._timeout = timeout_seconds
-        self._jobs: queue.SimpleQueue[tuple[Future[Clip], dict] | None] = queue.SimpleQueue()
+        self._jobs: queue.SimpleQueue[_ClipJob | Stream | None] = queue.SimpleQueue()
         self._closed = threading.Event()
         self._lock = threading.Lock()  # no video is queued once the pool is closed
         self._workers = [_Worker(self._command, self._closed) for _ in range(workers)]
@@ -99,12 +103,29 @@ class DecodePool:
             "stop_seconds": stop_seconds,
             "resize": resize and asdict(resize),
         }
-        future: Future[Clip] = Future()
+        job = _ClipJob(request)
+        self._put(job)
+        return job.future
+
+    def stream(
+        self, path: str | os.PathLike[str], how: Windowing, resize: Resize | None = None, first_window: int = 0
+    ) -> Stream:
+        """The pieces of a video, as ``stream.pieces`` gives them, begun in order as clips are.
+
+        One worker decodes it, a little ahead of whoever iterates; the time-out counts for each piece.
+        """
+        stream = Stream(
+            partial(pieces, path=os.path.abspath(os.fspath(path)), how=how, resize=resize, first_window=first_window),
+            self._closed,
+        )
+        self._put(stream)
+        return stream
+
+    def _put(self, job: "_ClipJob | Stream") -> None:
         with self._lock:
             if self._closed.is_set():
                 raise RuntimeError("the pool is closed")
-            self._jobs.put((future, request))
-        return future
+            self._jobs.put(job)
 
     def close(self) -> None:
         """Kill the workers at once. Clips not yet decoded raise CancelledError."""
@@ -125,17 +146,25 @@ class DecodePool:
 
     def _serve(self, worker: "_Worker") -> None:
         while (job := self._jobs.get()) is not None:
-            future, request = job
             if self._closed.is_set():
-                future.cancel()
-            if not future.set_running_or_notify_cancel():
-                continue
+                job.cancel()
             try:
-                future.set_result(worker.decode(request, self._timeout))
+                job.run(lambda request: worker.ask(request, self._timeout))
             except BaseException as error:  # the thread must outlive whatever a video brings about
-                future.set_exception(CancelledError() if self._closed.is_set() else error)
-            del future, job  # this thread waits for the next video and must not hold the last one's frames
+                job.fail(CancelledError() if self._closed.is_set() else error)
+            del job  # this thread waits for the next video and must not hold the last one's frames
         worker.dispose()
+
+
+class _ClipJob:
+    def __init__(self, request: dict):
+        self.future: Future[Clip] = Future()
+        self._request = request
+        self.cancel, self.fail = self.future.cancel, self.future.set_exception
+
+    def run(self, ask: Callable[[dict], Clip]) -> None:
+        if self.future.set_running_or_notify_cancel():
+            self.future.set_result(ask(self._request))
 
 
 class _Worker:
@@ -147,7 +176,8 @@ class _Worker:
         self._process: subprocess.Popen[bytes] | None = None
         self._lock = threading.Lock()
 
-    def decode(self, request: dict, timeout_seconds: float) -> Clip:
+    def ask(self, request: dict, timeout_seconds: float) -> "Clip | tuple[list[float], bool]":
+        """The worker's answer: a clip, or shot changes and whether there may be more. Raises VideoError."""
         name = shown(request["path"])
         process = self._running()
         with self._deadline(timeout_seconds) as late:
@@ -230,21 +260,23 @@ def _start(command: Sequence[str]) -> subprocess.Popen[bytes]:
     )
 
 
-def _receive(stream) -> Clip | None:
-    """The next answer: a clip, None for "ready"; raises what the worker reports, EOFError when it is gone."""
+def _receive(stream) -> "Clip | tuple[list[float], bool] | None":
+    """The next answer, None for "ready"; raises what the worker reports, EOFError when it is gone."""
     line = stream.readline()
     if not line.endswith(b"\n"):
         raise EOFError
     answer = json.loads(line)
     if "error" in answer:
         raise VideoError(answer["error"], answer["hint"])
+    if "cuts" in answer:
+        return answer["cuts"], answer["more"]
     if "shape" not in answer:
         return None
     frames = np.empty(answer["shape"], np.uint8)
-    if stream.readinto(memoryview(frames).cast("B")) != frames.nbytes:
+    if frames.size and stream.readinto(memoryview(frames).cast("B")) != frames.nbytes:
         raise EOFError
-    times = np.array(answer["times_seconds"], np.float64)
-    return Clip(frames, times, VideoInfo(**answer["info"]), tuple(answer["warnings"]), answer["reader"])
+    times, info = np.array(answer["times_seconds"], np.float64), VideoInfo(**answer["info"])
+    return Clip(frames, times, info, tuple(answer["warnings"]), answer["reader"], answer["end_seconds"])
 
 
 def _how_it_ended(process: subprocess.Popen[bytes]) -> str:
@@ -264,8 +296,9 @@ def serve(reader: Reader) -> None:
     requests: queue.SimpleQueue[bytes] = queue.SimpleQueue()
     threading.Thread(target=_listen, args=(requests,), daemon=True).start()
     _send(answers, {})
+    opened = _Opened(reader)
     while True:
-        _answer(reader, json.loads(requests.get()), answers)
+        _answer(opened, json.loads(requests.get()), answers)
 
 
 def _listen(requests: queue.SimpleQueue) -> None:
@@ -275,29 +308,73 @@ def _listen(requests: queue.SimpleQueue) -> None:
     os._exit(0)
 
 
-def _answer(reader: Reader, request: dict, answers) -> None:
-    resize = request["resize"] and Resize(**request["resize"])
+class _Opened:
+    """The video that requests for frames and cuts speak of: it stays open until another one is asked for."""
+
+    def __init__(self, reader: Reader):
+        self.reader, self._path, self._video, self._cuts = reader, None, None, None
+
+    def close(self) -> None:
+        if self._video is not None:
+            self._video.close()
+        self._path = self._video = self._cuts = None
+
+    def _open(self, path: str) -> Video:
+        if path != self._path:
+            self.close()
+            self._video, self._path = self.reader.open(path), path
+        return self._video
+
+    def frames(self, path: str, times_seconds: list[float], resize: Resize | None) -> Clip:
+        return read_frames(self._open(path), times_seconds, resize)
+
+    def cuts(self, path: str) -> list[float] | None:
+        """Those of the next stretch of the video; None after the last."""
+        video = self._open(path)
+        self._cuts = self._cuts or shot_changes(video)
+        return next(self._cuts, None)
+
+
+def _answer(opened: _Opened, request: dict, answers) -> None:
     try:
-        clip = read_clip(reader, **(request | {"resize": resize}))
+        if "cuts" in request:
+            cuts = opened.cuts(request["path"])
+            return _send(answers, {"cuts": cuts or [], "more": cuts is not None})
+        clip = _clip(opened, **request)
     except XclipError as error:
-        return _send(answers, {"error": error.message, "hint": error.hint})
+        failure = {"error": error.message, "hint": error.hint}
     except Exception as error:  # whatever a decoder raises costs this video alone
         reason = " ".join(str(error).split())[:200]
         message = f"{shown(request['path'])} cannot be decoded: {type(error).__name__}: {reason}"
-        return _send(answers, {"error": message, "hint": None})
-    header = {
+        failure = {"error": message, "hint": None}
+    else:
+        return _send(answers, _header(clip), clip.frames)
+    opened.close()
+    _send(answers, failure)
+
+
+def _clip(opened: _Opened, path: str, resize: dict | None, **request) -> Clip:
+    resize = resize and Resize(**resize)
+    if "times_seconds" in request:
+        return opened.frames(path, request["times_seconds"], resize)
+    opened.close()
+    return read_clip(opened.reader, path, resize=resize, **request)
+
+
+def _header(clip: Clip) -> dict:
+    return {
         "shape": clip.frames.shape,
         "times_seconds": clip.times_seconds.tolist(),
         "info": asdict(clip.info),
         "warnings": clip.warnings,
         "reader": clip.reader,
+        "end_seconds": clip.end_seconds,
     }
-    _send(answers, header, clip.frames)
 
 
 def _send(answers, header: dict, frames: np.ndarray | None = None) -> None:
     answers.write(json.dumps(header).encode() + b"\n")
-    if frames is not None:
+    if frames is not None and frames.size:
         answers.write(memoryview(frames).cast("B"))
     answers.flush()
 

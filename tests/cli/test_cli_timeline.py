@@ -1,0 +1,114 @@
+"""`xclip tag --window`: segments as rows, resumed in the middle of a video, cut out as files."""
+
+import csv
+import io
+import json
+import os
+import random
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+LABELS = ["--labels", "running,dunking,a dog"]
+# The toy model finds "a dog" in about half of the windows, "dunking" in all.
+WINDOW = ["--window", "1", "--stride", "0.25", "--threshold", "0.339", "--threshold-low", "0.338", "--min-length", "3"]
+
+
+def command(*arguments):
+    return [sys.executable, "-m", "xclip_cli", "tag", *map(str, arguments)]
+
+
+def environment():
+    return os.environ | {"OMP_NUM_THREADS": "1"}
+
+
+def xclip(*arguments):
+    return subprocess.run(command(*arguments), capture_output=True, env=environment(), timeout=120)
+
+
+def table(data):
+    return list(csv.DictReader(io.StringIO(data.decode(), newline="")))
+
+
+@pytest.fixture(scope="module")
+def long_video(tmp_path_factory):
+    import cv2
+
+    path = tmp_path_factory.mktemp("long") / "a long one.mp4"
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"mp4v"), 8, (64, 48))
+    rng = np.random.default_rng(1)
+    for _ in range(40):
+        ground = rng.integers(0, 256, (6, 8, 3), np.uint8).repeat(8, 0).repeat(8, 1)
+        for number in range(20):
+            writer.write(np.roll(ground, number, axis=1))
+    writer.release()
+    return path
+
+
+@pytest.fixture
+def tag(toy_model):
+    return lambda *arguments: xclip("--model", toy_model, *LABELS, *arguments)
+
+
+def test_segments_are_rows(tag, long_video, clips):
+    done = tag(long_video, clips / "a.mp4", *WINDOW)
+    assert done.returncode == 0 and done.stderr == b""
+    rows = table(done.stdout)
+    first = [row for row in rows if row["video"] == str(long_video)]
+    assert len(first) > 3 and {row["rank"] for row in rows} == {"1"} and len({row["label"] for row in first}) > 1
+    starts = [(float(row["start_seconds"]), float(row["end_seconds"])) for row in first]
+    assert starts == sorted(starts) and starts[0][0] >= 0 and max(end for _, end in starts) <= 100
+    assert {row["video"] for row in rows} == {str(long_video), str(clips / "a.mp4")}
+
+
+def test_killed_in_the_middle_of_a_video_the_run_goes_on_there(toy_model, long_video, tmp_path):
+    arguments = [long_video, "--model", toy_model, *LABELS, *WINDOW, "-o"]
+    assert xclip(*arguments, tmp_path / "whole.csv").returncode == 0
+    output, windows = tmp_path / "o.csv", tmp_path / "o.csv.journal.windows"
+    chance, kept = random.Random(0), []
+    for _ in range(4):
+        run = subprocess.Popen(command(*arguments, output), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+                               env=environment(), start_new_session=True)  # fmt: skip
+        goal = (windows.stat().st_size if windows.exists() else 0) + chance.randrange(1, 2000)
+        while run.poll() is None and (not windows.exists() or windows.stat().st_size < goal):
+            time.sleep(0.002)
+        run.kill()
+        run.wait()
+        lines = [json.loads(line)["windows"]["first"] for line in windows.read_bytes().splitlines()[:-1]]
+        kept.append(max(lines, default=0))
+    assert kept == sorted(kept) and kept[-1] > kept[0]
+    assert xclip(*arguments, output).returncode == 0
+    assert output.read_bytes() == (tmp_path / "whole.csv").read_bytes()
+    assert sorted(os.listdir(tmp_path)) == ["o.csv", "o.csv.journal", "whole.csv", "whole.csv.journal"]
+
+
+def test_segments_become_files(tag, long_video, tmp_path):
+    av = pytest.importorskip("av")
+    folder = tmp_path / "cuts"
+    done = tag(long_video, *WINDOW, "--cut", folder)
+    assert done.returncode == 0 and b"segments cut: " in done.stderr
+    rows = table(done.stdout)
+    names = sorted(os.listdir(folder))
+    assert len(names) == len(rows) and all(name.startswith("a-long-one__") for name in names)
+    row = rows[-1]
+    start = float(row["start_seconds"])
+    stamp = f"{start // 3600:02.0f}-{start % 3600 // 60:02.0f}-{start % 60:06.3f}"
+    label = row["label"].replace(" ", "-")
+    with av.open(str(folder / f"a-long-one__{label}__{stamp}.mp4")) as file:
+        length = sum(1 for _ in file.decode(video=0)) / 8
+    assert length == pytest.approx(float(row["end_seconds"]) - start, abs=0.7)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["--cut", "x"], ["--stride", "2"], ["--window", "0"], ["--window", "soon"], ["--exclusive"],
+     ["--window", "4", "--num-clips", "2"], ["--window", "4", "--threshold-low", "0.9"],
+     ["--window", "4", "--smooth", "4"]],
+)  # fmt: skip
+def test_a_wrong_option_is_one_line(tag, clips, arguments):
+    done = tag(clips, *arguments)
+    assert done.returncode == 2 and done.stdout == b""
+    assert done.stderr.startswith(b"error:") and b"Traceback" not in done.stderr

@@ -1,0 +1,107 @@
+"""What `xclip tag` writes beside rows: sidecars, the report, the annotated video."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from xclip_cli.batch import Batch
+from xclip_cli.cli import console, progress
+from xclip_cli.errors import UsageError, XclipError
+from xclip_cli.outputs import html, xmp
+from xclip_cli.settings import TagSettings
+from xclip_cli.video.finding import identity
+
+
+@dataclass(frozen=True)
+class Beside:
+    """What was asked for beside rows. ``check`` before anything is tagged, ``write`` when all is."""
+
+    report: Path | None
+    annotate: Path | None
+    write_sidecars: bool
+    dry_run: bool
+
+    def check(self, written: Path | None, videos: Sequence[str], overwrite: bool) -> None:
+        """Raises UsageError for what does not go together, and where a file would be lost.
+
+        ``written`` is what else the run would write.
+        """
+        if self.dry_run and not self.write_sidecars:
+            raise UsageError("--dry-run shows what --write-sidecars would do", "add --write-sidecars, or leave it out")
+        if self.dry_run and (written or self.report or self.annotate):
+            raise UsageError("--dry-run writes nothing: no -o, --cut, --report or --annotate", "leave one of them out")
+        if self.annotate and len(videos) != 1:
+            raise UsageError(f"--annotate takes one video, and {len(videos)} were given", "annotate them one by one")
+        inputs = {identity(video) for video in videos}
+        asked = ("--report", self.report, (".html", ".htm")), ("--annotate", self.annotate, (".mp4",))
+        for option, path, suffixes in asked:
+            if path is None:
+                continue
+            if path.suffix.lower() not in suffixes or path.is_dir():
+                raise UsageError(f"{option} is {str(path)!r}: it must be a file *{suffixes[0]}", "rename it")
+            if not path.parent.is_dir():
+                raise UsageError(f"{option} is {str(path)!r}: its folder is not there", "make the folder first")
+            if path.exists() and identity(path) in inputs:
+                raise UsageError(f"{option} {str(path)!r} would replace the input", "choose another name")
+            ours = option == "--report" and path.exists() and html.is_report(path)
+            if path.exists() and not overwrite and not ours:
+                raise UsageError(f"{option} {str(path)!r} exists", "add --overwrite to replace it")
+
+    def write(self, job: Batch, quiet: bool) -> int:
+        """Writes all of it; gives how many files could not be written, each of which is named on stderr."""
+        failed = self._sidecars(job, quiet) if self.write_sidecars else 0
+        if self.report:
+            _write_report(job, self.report, quiet)
+        if self.annotate and not job.failed:
+            _write_annotated(job, self.annotate, quiet)
+        return failed
+
+    def _sidecars(self, job: Batch, quiet: bool) -> int:
+        sure = _sure(job.label_set, job.settings)
+        written = failed = 0
+        for result in job.results:
+            keywords = xmp.keywords(result, job.label_set, job.settings.lang, sure)
+            if not keywords:
+                continue
+            try:
+                sidecar = xmp.sidecar(result.video, keywords)
+                if not self.dry_run:
+                    sidecar.write()
+            except XclipError as error:
+                console.print_error(error)
+                failed += 1
+                continue
+            written += bool(sidecar.added)
+            if self.dry_run and sidecar.added:
+                console.print_line(f"would write {sidecar.path}: {', '.join(sidecar.added)}")
+        if not quiet:
+            verb = "would be written" if self.dry_run else "written"
+            same = len(job.results) - written - failed
+            console.print_line(f"sidecars: {written} {verb}, {same} have nothing new, {failed} left as they are")
+        return failed
+
+
+def _sure(label_set, settings: TagSettings) -> set[str]:
+    """The names that are shown only above a threshold."""
+    labels = (x for x in label_set.labels if settings.threshold is not None or x.threshold is not None)
+    return {label_set.display(label, settings.lang) for label in labels}
+
+
+def _write_report(job: Batch, path: Path, quiet: bool) -> None:
+    from xclip_cli.stills import strips
+
+    tagged = [result.video for result in job.results if result.error is None]
+    with progress.bar("pictures", len(tagged), quiet or len(tagged) < 2, "videos/s") as update:
+        pictures = strips(tagged, job.settings, update)
+    html.write(path, job.results, pictures)
+    if not quiet:
+        console.print_line(f"report -> {path}")
+
+
+def _write_annotated(job: Batch, path: Path, quiet: bool) -> None:
+    from xclip_cli.annotate import annotate
+
+    with progress.bar("annotating", 100, quiet) as update:
+        annotate(job.results[0], path, job.settings, lambda share: update(round(100 * share)))
+    if not quiet:
+        console.print_line(f"annotated -> {path}")

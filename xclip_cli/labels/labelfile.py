@@ -1,0 +1,181 @@
+"""Label sets in files, and the built-in ones: YAML, lines of text and CSV, errors with their line numbers."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from xclip_cli.classlist import numbered_lines, read_class_list
+from xclip_cli.errors import LabelError, UsageError
+from xclip_cli.files import labelsets_dir
+from xclip_cli.tables import not_utf8
+
+from .labelset import TEMPERATURES, Calibration, Label, LabelSet, check_template, plain_label, shortened
+
+MAX_BYTES = 1_000_000
+MAX_LABELS = 20_000
+_SUFFIXES = ".yaml, .yml, .txt or .csv"
+_TOP_KEYS = ("name", "template", "labels", "background", "calibration")
+_LABEL_KEYS = ("name", "prompts", "parent", "threshold", "names")
+_BACKGROUND_KEYS = ("name", "prompts")
+_CALIBRATION_KEYS = ("model", "fingerprint", "temperature")
+_LANGUAGE = re.compile(r"[a-z]{2,3}(-[A-Za-z0-9]{2,8})*")
+
+
+def load(path: str | Path) -> LabelSet:
+    """The label set of a label file; its name defaults to the file's. Raises LabelError."""
+    path = Path(path)
+    if path.suffix.lower() == ".csv":
+        return _from_csv(path)
+    reader = {".yaml": _from_yaml, ".yml": _from_yaml, ".txt": _from_lines}.get(path.suffix.lower())
+    if reader is None:
+        raise LabelError(f"{path}: a label file must end in {_SUFFIXES}")
+    text = _read(path)
+    return reader(text, path, _about(text))
+
+
+def builtin_names() -> list[str]:
+    """Names of the built-in label sets."""
+    return sorted(file.stem for file in labelsets_dir().glob("*.yaml"))
+
+
+def builtin(name: str) -> LabelSet:
+    """The built-in label set called `name`. Raises LabelError."""
+    if name not in (known := builtin_names()):
+        raise LabelError(f"no built-in label set is called {shortened(name)}", f"Built in: {', '.join(known)}")
+    return load(labelsets_dir() / f"{name}.yaml")
+
+
+def builtin_outline(name: str) -> tuple[int, list[str], str]:
+    """Number of labels, languages and purpose of a built-in set, read off its regular layout without parsing it."""
+    text, _, _ = _read(labelsets_dir() / f"{name}.yaml").partition("\nbackground:")
+    count = len(re.findall(r"^  - ", text, re.MULTILINE))
+    return count, sorted(set(re.findall(r"^    names: {(\w+):", text, re.MULTILINE))), _about(text)
+
+
+def _read(path: Path) -> str:
+    """The text of a label file, with "\\n" line ends and no byte order mark."""
+    data = _read_bytes(path)
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line, guess, shown = not_utf8(data, error.start)
+        what = f"the file is not UTF-8, probably {guess}: {shortened(shown)}"
+        raise LabelError(f"{path}:{line}: {what}", "Save it with UTF-8 encoding.") from None
+    return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def _read_bytes(path: Path) -> bytes:
+    try:
+        if path.exists() and not path.is_file():
+            raise LabelError(f"{path}: a label file must be a regular file")
+        with path.open("rb") as file:
+            data = file.read(MAX_BYTES + 1)
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise LabelError(f"{path}: {reason} (a label file must end in {_SUFFIXES})") from None
+    if len(data) > MAX_BYTES:
+        raise LabelError(f"{path}: the file is too large; at most {MAX_BYTES:,} bytes are read")
+    return data
+
+
+def _about(text: str) -> str:
+    """A comment on the first line says what the file is for."""
+    return text.split("\n", 1)[0].lstrip("# ") if text.startswith("#") else ""
+
+
+def _from_lines(text: str, path: Path, about: str) -> LabelSet:
+    lines = [(number, line.strip()) for number, line in enumerate(text.split("\n"), 1)]
+    lines = [(number, line) for number, line in lines if line and not line.startswith("#")]
+    _check_count(len(lines), path)
+    entries = numbered_lines(lines) or ()
+    if sorted(count for _, count, _ in entries) in (list(range(len(lines))), list(range(1, len(lines) + 1))):
+        lines = [(number, name) for number, _, name in entries]  # what stands before the names counts them
+    labels = tuple(plain_label(line, ["{}"], f"{path}:{number}") for number, line in lines)
+    return LabelSet(path.stem, labels, about=about)
+
+
+def _from_csv(path: Path) -> LabelSet:
+    """Kinetics' and X-CLIP's `id,name`, or a column of names."""
+    _read_bytes(path)
+    try:
+        classes = read_class_list(path)
+    except UsageError as error:
+        raise LabelError(error.message, error.hint) from None
+    _check_count(len(classes.names), path)
+    sources = {number: f"{path}:{line}" for number, line in classes.lines.items()}
+    return LabelSet(path.stem, tuple(plain_label(classes.names[n], ["{}"], sources[n]) for n in sorted(classes.names)))
+
+
+def _from_yaml(text: str, path: Path, about: str) -> LabelSet:
+    from . import yamltree
+
+    root = yamltree.parse(text, str(path))
+    top = root.fields("label set", _TOP_KEYS) if root.kind == "map" else {"labels": root}
+    templates = ("{}",)
+    if "template" in top:
+        templates = top["template"].texts("template")
+        for template in templates:
+            check_template(template, top["template"].source)
+    labels, background = (
+        tuple(_label(item, templates, keys) for item in (top[part].items(part) if part in top else ()))
+        for part, keys in (("labels", _LABEL_KEYS), ("background", _BACKGROUND_KEYS))
+    )
+    _check_count(len(labels), path)
+    name = top["name"].text("label set name") if "name" in top else path.stem
+    calibration = _calibration(top["calibration"]) if "calibration" in top else None
+    return LabelSet(name, labels, background, about, calibration)
+
+
+def _calibration(node) -> Calibration:
+    given = node.fields("calibration", _CALIBRATION_KEYS)
+    if missing := [key for key in _CALIBRATION_KEYS if key not in given]:
+        raise node.error(f"calibration has no {missing[0]}", "xclip calibrate writes all three")
+    temperature = given["temperature"].number("temperature", *TEMPERATURES)
+    return Calibration(given["model"].text("model"), given["fingerprint"].text("fingerprint"), temperature)
+
+
+def dump(label_set: LabelSet) -> str:
+    """The text of a YAML file which `load` reads as this very set."""
+    import yaml
+
+    top = {"name": label_set.name, "labels": [_entry(label) for label in label_set.labels]}
+    if label_set.background:
+        top["background"] = [_entry(label) for label in label_set.background]
+    if label_set.calibration:
+        top["calibration"] = asdict(label_set.calibration)
+    about = f"# {label_set.about}\n" if label_set.about else ""
+    return about + yaml.safe_dump(top, allow_unicode=True, sort_keys=False, width=120)
+
+
+def _entry(label: Label) -> str | dict:
+    if label.is_plain:
+        return label.name
+    values = {"name": label.name, "prompts": list(label.prompts), "parent": label.parent, "threshold": label.threshold}
+    return {key: value for key, value in (*values.items(), ("names", dict(label.names))) if value not in (None, {})}
+
+
+def _check_count(count: int, path: Path) -> None:
+    if not 0 < count <= MAX_LABELS:
+        raise LabelError(f"{path}: the file has {count:,} labels; it must have 1 to {MAX_LABELS:,}")
+
+
+def _label(node, templates: Sequence[str], keys: Sequence[str]) -> Label:
+    if node.kind != "map":
+        return plain_label(node.text("label"), templates, node.source)
+    given = node.fields("label" if keys is _LABEL_KEYS else "background entry", keys)
+    if "name" not in given:
+        raise node.error("label has no name", 'Write "- name: ..." and its other keys below.')
+    plain = plain_label(given["name"].text("label name"), templates, node.source)
+    names = given["names"].fields("names") if "names" in given else {}
+    for code, value in names.items():
+        if not _LANGUAGE.fullmatch(code):
+            raise value.error(f"{code!r} is no language code; write one such as zh or pt-BR")
+    return Label(
+        plain.name,
+        given["prompts"].texts("prompt") if "prompts" in given else plain.prompts,
+        given["parent"].text("parent") if "parent" in given else None,
+        given["threshold"].number("threshold", 0, 1) if "threshold" in given else None,
+        {code: value.text("display name") for code, value in names.items()},
+        node.source,
+    )

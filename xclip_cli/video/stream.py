@@ -1,0 +1,136 @@
+"""A long video, window after window, in memory that does not grow with it.
+
+Whoever decodes answers one request at a time and keeps the video open between them (see ``worker``); ``pieces`` is the
+other side of that talk, and knows which frames come next.
+"""
+
+import contextlib
+import importlib.util
+import queue
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+
+import numpy as np
+
+from xclip_cli.errors import MissingExtraError, VideoError
+from xclip_cli.registry import Resize
+from xclip_cli.video.sampling import Windows, steps, windows
+from xclip_cli.video.source import shown
+from xclip_cli.video.types import Clip
+
+NUM_TIMES = 32  # frames in a piece
+_PIECES_AHEAD, _WAIT_SECONDS = 2, 0.2
+
+
+@dataclass(frozen=True)
+class Windowing:
+    """How a video is cut into windows of ``num_frames`` frames; with ``scenes`` none crosses a shot change."""
+
+    num_frames: int
+    window_seconds: float
+    stride_seconds: float
+    scenes: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class Piece:
+    """The next frames of a video and the windows that are whole with them.
+
+    ``clip`` holds the frames, numbered from ``first`` on, above all before; ``index`` int (W, T) says which make the W
+    windows, ``spans`` (W, 2) and ``scenes`` (W,) are as in ``Windows``. Later windows are made of none that come before
+    number ``needed``.
+    """
+
+    clip: Clip
+    first: int
+    needed: int
+    spans: np.ndarray
+    scenes: np.ndarray
+    index: np.ndarray
+
+
+class Stream:
+    """The pieces of one video, a few of them ahead of whoever iterates, once. Raises VideoError.
+
+    The other end runs in the thread of the worker that decodes.
+    """
+
+    def __init__(self, pieces: Callable[[Callable], Iterator[Piece]], closed: threading.Event):
+        self._pieces, self._closed = pieces, closed
+        self._ready: queue.Queue[Piece | BaseException | None] = queue.Queue(_PIECES_AHEAD)
+
+    def __iter__(self) -> Iterator[Piece]:
+        while (piece := self._ready.get()) is not None:
+            if isinstance(piece, BaseException):
+                raise piece
+            yield piece
+
+    def run(self, ask: Callable[[dict], Clip | tuple]) -> None:
+        for piece in self._pieces(ask):
+            self._put(piece)
+        self._put(None)
+
+    def fail(self, error: BaseException) -> None:
+        self._put(error)
+
+    def cancel(self) -> None:
+        """Nothing to do: a stream of a closed pool ends by itself."""
+
+    def _put(self, piece: Piece | BaseException | None) -> None:
+        """Waits for room as long as somebody may make some."""
+        while not self._closed.is_set():
+            with contextlib.suppress(queue.Full):
+                return self._ready.put(piece, timeout=_WAIT_SECONDS)
+
+
+def check_scenes() -> None:
+    """MissingExtraError where shot changes cannot be found."""
+    if importlib.util.find_spec("scenedetect") is None:
+        raise MissingExtraError("--scenes needs PySceneDetect", "pip install 'xclip-cli[scenes]'")
+
+
+def pieces(
+    ask: Callable[[dict], Clip | list], path: str, how: Windowing, resize: Resize | None = None, first_window: int = 0
+) -> Iterator[Piece]:
+    """The video from window ``first_window`` on. ``ask`` answers one request for frames or cuts. Raises VideoError.
+
+    Where the video ends before its length says so, the windows that are left are planned anew up to there.
+    """
+
+    def frames(times: np.ndarray) -> Clip:
+        return ask({"path": path, "times_seconds": times.tolist(), "resize": resize and asdict(resize)})
+
+    end = frames(np.empty(0)).info.duration_seconds
+    cuts = _cuts(ask, path) if how.scenes else []
+    done, shift, planned = first_window, 0, None
+    while planned != end:
+        planned, plan = end, _plan(path, end, how, cuts)
+        for step in steps(plan, NUM_TIMES, done):
+            times = plan.times[step.times]
+            clip = frames(times)
+            if clip.end_seconds is not None and times.max() >= clip.end_seconds and 0 < clip.end_seconds < end:
+                end = clip.end_seconds
+                break
+            which, done = step.windows, step.windows.stop
+            index, first, needed = plan.index[which] + shift, step.times.start + shift, step.needed + shift
+            yield Piece(clip, first, needed, plan.spans[which], plan.scenes[which], index)
+        shift += len(plan.times)
+    if done == first_window:
+        raise VideoError(f"{shown(path)} ends earlier than when it was begun", "run the same command again")
+
+
+def _cuts(ask: Callable[[dict], list], path: str) -> list[float]:
+    """When shots change, in seconds, looked for a stretch at a time."""
+    cuts, more = [], True
+    while more:
+        found, more = ask({"path": path, "cuts": True})
+        cuts += found
+    return cuts
+
+
+def _plan(path: str, stop_seconds: float, how: Windowing, cuts: list[float]) -> Windows:
+    try:
+        return windows(stop_seconds, how.num_frames, how.window_seconds, how.stride_seconds, cuts)
+    except ValueError as error:
+        raise VideoError(f"{shown(path)}: {error}", "take a longer --stride") from error
