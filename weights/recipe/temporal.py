@@ -85,14 +85,14 @@ def _groups(model: Xclip) -> list[dict]:
     return [{"params": group, "peak": peak} for group, peak in ((old, RATE), (new, NEW_RATE)) if group]
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def features_of(model: Xclip, clips: np.ndarray) -> Tensor:
     """(N, T, S, S, 3) -> maps (N, T, 1280, GRID, GRID)."""
     trunk = copy.deepcopy(model.visual.stem.trunk).bfloat16()
     maps = torch.stack([torch.from_numpy(trunk_maps(trunk, clip)).float() for clip in clips])
     head = model.visual.stem.trunk.head
     features = F.relu6(F.linear(maps, head.weight[:, :, 0, 0], head.bias))
-    return features.transpose(2, 3).unflatten(3, (GRID, GRID)).clone()
+    return features.transpose(2, 3).unflatten(3, (GRID, GRID))
 
 
 def main() -> None:

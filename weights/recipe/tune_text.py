@@ -40,7 +40,7 @@ class Text:
         state = torch.load(weights) if weights else tower_state(load_file(folder / "model.safetensors"))
         self.tower.load_state_dict(state)
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def __call__(self, texts: list[str]) -> Tensor:
         order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
         features = torch.empty(len(texts), EMBED_DIM)
@@ -49,7 +49,7 @@ class Text:
             with torch.autocast("cpu", torch.bfloat16):
                 part = self.tower.eval()(trim(self.tokenizer.tokenize([texts[i] for i in rows])))
             features[rows] = F.normalize(part.float(), dim=-1)
-        return features.clone()
+        return features
 
 
 def leaned(texts: list[str], plain: Tensor, described: Tensor) -> Tensor:
