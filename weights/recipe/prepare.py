@@ -120,7 +120,7 @@ def main() -> None:
     parser.add_argument("work", type=Path)
     parser.add_argument("--trunk", type=Path, required=True, help="efficientnet-lite2-*.pth")
     parser.add_argument("--stem", choices=MULTIPLIERS, default="efficientnet_lite2")
-    parser.add_argument("--views", type=int, default=4)
+    parser.add_argument("--views", type=int, default=1, help="plain, then varied ones; mini was made with one")
     args = parser.parse_args()
     args.work.mkdir(parents=True, exist_ok=True)
     trunk = EfficientNetLite(*MULTIPLIERS[args.stem])
