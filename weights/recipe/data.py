@@ -26,28 +26,10 @@ TEMPLATES = (
     "a picture of a {}",
     "the action of {}",
 )
-# Sentences taken of each source at most; of a source that is not named, all.
-LIMITS = {
-    "activitynet": 20_000,
-    "cc3m_val": 8_000,
-    "charades": 8_000,
-    "described_imagenet": 5_000,
-    "described_ssv1": 1_200,
-    "described_sun397": 2_500,
-    "didemo": 5_000,
-    "epic": 8_000,
-    "exercise_text": 600,
-    "flickr30k": 30_000,
-    "flickr8k": 6_000,
-    "msvd": 30_000,
-    "wordnet_name": 40_000,
-}
 DESCRIBED = ("hmdb", "imagenet", "k400", "ssv1", "sun397", "ucf")
 LONGEST_WORDS = 24
-HELD_OUT_EVERY = 5
+FIGHTS = {"fighting": "fighting", "no fighting": "walking"}  # folder -> what is seen
 PHRASES = Path(__file__).with_name("phrases.yaml")
-# Names of labels are short phrases: as many are made of the verbs and nouns of the lists as there are captions.
-MADE_PHRASES = 60_000
 PHRASE_FORMS = ("{} {}", "{} a {}", "{} the {}", "{} with a {}", "{} in a {}", "a person {} a {}")
 
 
@@ -73,6 +55,16 @@ def photos(data: Path) -> list[Photo]:
 
 def _split_captions(captions: str) -> tuple[str, ...]:
     return tuple(c.strip() for c in captions.split(" | ") if c.strip())
+
+
+def clips(data: Path) -> list[Photo]:
+    """The real clips, in the order of the caches: those of actions.csv, then the fights of both parts."""
+    with (data / "actions" / "actions.csv").open(newline="") as file:
+        rows = [Photo(f"actions/{r['video']}", "actions", r["split"], r["label"], ()) for r in csv.DictReader(file)]
+    for path in sorted((data / "fights").glob("*/*/*.mp4")):
+        split, label = path.parent.parent.name, FIGHTS[path.parent.name]
+        rows.append(Photo(str(path.relative_to(data)), "fights", "train" if split == "train" else "val", label, ()))
+    return rows
 
 
 class Archive:
@@ -105,22 +97,17 @@ def spaced(name: str) -> str:
     return re.sub(r"[_\s]+", " ", re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name)).strip().lower()
 
 
-def sentences(data: Path) -> list[str]:
-    """The texts that the text tower learns from: short sentences, captions, names alone and under templates."""
-    rng, by_source, texts = random.Random(0), _by_source(data), set()
-    for source in sorted(by_source):
-        short = sorted(s for s in by_source[source] if len(s.split()) <= LONGEST_WORDS)
-        rng.shuffle(short)
-        short.sort(key=lambda s: len(s.split()) > 14)
-        texts.update(short[: LIMITS.get(source)])
-    names = label_names(data)
-    texts.update(names, (c for p in photos(data) for c in p.captions))
-    texts.update(t.format(n) for n in names for t in (*TEMPLATES[:4], *rng.sample(TEMPLATES[4:], 2)))
-    texts.update(every_phrase())
-    nouns = rng.sample(sorted(by_source["wordnet_name"]), 10_000)
-    texts.update(rng.choice(TEMPLATES).format(n) for n in nouns)
-    texts.update(_made_phrases(names, rng))
-    return sorted(texts)
+def some_sentences(data: Path, rng: random.Random, count: int) -> list[str]:
+    """Captions, narrations and descriptions of at most ``LONGEST_WORDS``, every source alike."""
+    by_source = _by_source(data)
+    short = {s: sorted(t for t in texts if len(t.split()) <= LONGEST_WORDS) for s, texts in by_source.items()}
+    each = count // len(short)
+    return [t for source in sorted(short) for t in rng.sample(short[source], min(each, len(short[source])))]
+
+
+def some_nouns(data: Path, rng: random.Random, count: int) -> list[str]:
+    """Names of things from WordNet."""
+    return rng.sample(sorted(_by_source(data)["wordnet_name"]), count)
 
 
 def descriptions(data: Path) -> list[str]:
@@ -138,15 +125,11 @@ def _by_source(data: Path) -> dict[str, set[str]]:
     return by_source
 
 
-def held_out(rows: list[Photo]) -> set[str]:
-    """The class names that the zero-shot protocol never shows: every fifth of sports100."""
-    return set(sorted({r.label for r in rows if r.source == "sports100"})[::HELD_OUT_EVERY])
-
-
-def _made_phrases(names: list[str], rng: random.Random) -> list[str]:
+def made_phrases(names: list[str], rng: random.Random, count: int) -> list[str]:
+    """Verbs and things of the names in new pairs: short phrases as names of labels are."""
     verbs = sorted({n.split()[0] for n in names if n.split()[0].endswith("ing")})
     things = sorted({n for n in names if "ing" not in n} | {" ".join(n.split()[1:]) for n in names if " " in n})
-    return [rng.choice(PHRASE_FORMS).format(rng.choice(verbs), rng.choice(things)) for _ in range(MADE_PHRASES)]
+    return [rng.choice(PHRASE_FORMS).format(rng.choice(verbs), rng.choice(things)) for _ in range(count)]
 
 
 @cache
@@ -161,8 +144,14 @@ def every_phrase() -> list[str]:
 
 
 def names_of(photo: Photo) -> list[str]:
-    """The class name of a labelled photo and the other names that it goes by."""
-    if photo.source != "exercises":
-        return [photo.label, *phrases()["photos"].get(photo.label, [])]
-    label = photo.label.lower()
-    return [photo.label, *next(some for word, some in phrases()["exercises"].items() if word in label)]
+    """The class name of a labelled photo and what else it goes by; exercises of one kind share theirs."""
+    if photo.source == "exercises":
+        label = photo.label.lower()
+        return next(some for word, some in phrases()["exercises"].items() if re.search(rf"\b({word})\b", label))
+    group = phrases()["imagenet" if photo.source == "imagenet" else "photos"]
+    return [photo.label, *group.get(photo.label, [])]
+
+
+def captions_of(photo: Photo) -> tuple[str, ...]:
+    """What is said of this one photo: its captions; of an exercise its whole name."""
+    return (photo.label.lower(),) if photo.source == "exercises" else photo.captions

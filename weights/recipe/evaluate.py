@@ -1,171 +1,183 @@
-"""Scores a learned video side on the validation halves.
+"""Scores a run on names that it was never shown (`protocol.py`), and tells two runs apart.
 
-A still is a clip of eight equal frames. Lines marked * mean something only for a network that was taught with
-`--hold-out`. `--without` leaves parts of the network out; `--teachers` scores the teachers instead.
+Each clip is told among the names of its own set, and among those mixed into two long lists. A set's figure is the mean
+of both kinds, and the number to choose by is the mean of the sets' mean reciprocal ranks.
 """
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from data import Photo, held_out, photos
-from everyday import PATTERNS, everyday
-from heads import Teachers, text_embedder
+from protocol import NUM_FRAMES, SAME, Caches, Task, long_lists, tasks
 from torch import Tensor
-from train import FIGHTS, GRID, NUM_FRAMES, config
 
 from xclip_cli.model.xclip import VideoFeatures, Xclip
 
-MOST_NAMES = 150  # prompts on a thousand names take minutes
-PARTS = ("messages", "mit", "prompts", "patches")
+GRID, RESAMPLED = 8, 2000
+SCALES = torch.arange(8.0, 61.0, 2.0)
+Embed = Callable[[list[str]], Tensor]
 
 
-class Network:
-    """The whole network on trunk maps, or what is left without some of its parts."""
+class Run(Protocol):
+    """What is scored: clips -> features, and their cosines with texts."""
 
-    def __init__(self, model: Xclip, without: list[str]):
-        self.model, self.without, self.kept = model, without, {}
+    def features(self, caches: Caches, clips: list[tuple[int, ...]]) -> VideoFeatures: ...
 
-    def features(self, maps: Tensor) -> VideoFeatures:
-        """Maps (B, T, 64, 352) -> features; T = 1 stands for eight equal frames, among which messages are the same."""
-        visual, num_frames = self.model.visual, maps.shape[1]
-        grid = maps.flatten(0, 1).transpose(1, 2).unflatten(2, (GRID, GRID))
-        x = visual.stem.tokens(F.relu6(visual.stem.trunk.head(grid))) + visual.position_embedding
-        x = visual.ln_pre(x[:, :1] if "patches" in self.without else x)
-        for block in visual.blocks:
-            x = self._plain(block, x) if "messages" in self.without else block(x, num_frames)
-        x = x.unflatten(0, (-1, num_frames))
-        frames = visual.proj(visual.ln_post(x[:, :, 0]))
-        prompted = "patches" not in self.without and "prompts" not in self.without
-        return VideoFeatures(self._integrated(frames), self.model.prompts.project(x[:, :, 1:]) if prompted else None)
-
-    def cosines(self, features: VideoFeatures, text: Tensor) -> Tensor:
-        """(B, N); with a thousand names without prompts."""
-        if features.patches is None or len(text) > MOST_NAMES:
-            return F.normalize(features.video, dim=-1) @ text.T
-        parts = zip(features.video.split(32), features.patches.split(32), strict=True)
-        return torch.cat([self.model.similarity(VideoFeatures(v, p), text) for v, p in parts])
-
-    def _plain(self, block, x: Tensor) -> Tensor:
-        tokens = block.ln_1(x)
-        x = x + block.attn(tokens, tokens)
-        return x + block.mlp(block.ln_2(x))
-
-    def _integrated(self, frames: Tensor) -> Tensor:
-        if "mit" in self.without:
-            return frames.mean(1)
-        return self.model.mit(frames.expand(-1, NUM_FRAMES, -1) if frames.shape[1] == 1 else frames)
-
-    def of_rows(self, maps: np.ndarray, rows: list[int]) -> VideoFeatures:
-        """Features of photos, each encoded once."""
-        new = [row for row in rows if row not in self.kept]
-        for first in range(0, len(new), 64):
-            picked = new[first : first + 64]
-            features = self.features(torch.tensor(maps[picked]).float()[:, None])
-            patches = [None] * len(picked) if features.patches is None else features.patches
-            self.kept |= {row: (v, p) for row, v, p in zip(picked, features.video, patches, strict=True)}
-        video, patches = zip(*(self.kept[row] for row in rows), strict=True)
-        return VideoFeatures(torch.stack(video), None if patches[0] is None else torch.stack(patches))
+    def cosines(self, features: VideoFeatures, text: Tensor) -> Tensor: ...
 
 
-class Taught:
-    """The teachers in the network's place."""
+class Pooled:
+    """A head on pooled features, its unit answers averaged over the frames of a clip."""
 
-    def __init__(self, teachers: Teachers, work: Path):
-        self.teachers, self.pooled = teachers, torch.from_numpy(np.load(work / "pooled0.npy"))
+    def __init__(self, head: Callable[[Tensor], Tensor]):
+        self.head = head
 
-    def of_rows(self, maps: np.ndarray, rows: list[int]) -> VideoFeatures:
-        return VideoFeatures(self.teachers(self.pooled[rows].float()))
+    def features(self, caches: Caches, clips: list[tuple[int, ...]]) -> VideoFeatures:
+        pooled = caches.pooled[0]
+        return VideoFeatures(torch.stack([F.normalize(self.head(pooled[list(c)]), dim=-1).mean(0) for c in clips]))
 
     def cosines(self, features: VideoFeatures, text: Tensor) -> Tensor:
         return F.normalize(features.video, dim=-1) @ text.T
 
 
-def tasks(rows: list[Photo]) -> dict[str, tuple[list[int], list[str], list[str]]]:
-    """Of each protocol: photos, their labels, and the names they are told apart among."""
-    val = [i for i, r in enumerate(rows) if r.split == "val"]
-    held = held_out(rows)
-    sports = sorted({r.label for r in rows if r.source == "sports100"})
-    unseen = [i for i, r in enumerate(rows) if r.source == "sports100" and r.label in held][::2]
-    of = {s: [i for i in val if rows[i].source == s] for s in ("bar", "imagenet", "sports100", "sports22")}
-    names = {s: sorted({r.label for r in rows if r.source == s}) for s in of}
-    shown = everyday(rows)
-    labels = {i: row.label for i, row in enumerate(rows)} | shown
-    chosen = {
-        "unseen sports among 20 *": (unseen, sorted(held)),
-        "unseen sports among 100 *": (unseen, sports),
-        "BAR, unusual places": (of["bar"], names["bar"]),
-        "BAR among 106": (of["bar"], sorted({*sports, *names["bar"]})),
-        "sports100": (of["sports100"], sports),
-        "sports22": (of["sports22"], names["sports22"]),
-        "ImageNet, second set": (of["imagenet"], sorted({rows[i].label for i in of["imagenet"]})),
-        "everyday among 45 *": (sorted(shown), sorted(PATTERNS)),
-        "everyday among 145 *": (sorted(shown), sorted({*PATTERNS, *sports})),
-    }
-    return {task: (picked, [labels[i] for i in picked], among) for task, (picked, among) in chosen.items()}
+class Network:
+    """The whole network on trunk maps; a still is a clip of equal frames, a pair half of each."""
+
+    def __init__(self, model: Xclip):
+        self.model = model
+
+    def features(self, caches: Caches, clips: list[tuple[int, ...]]) -> VideoFeatures:
+        video, patches = [], []
+        for first in range(0, len(clips), 16):
+            part = self._encode(caches, clips[first : first + 16])
+            video.append(part.video)
+            patches.append(part.patches)
+        return VideoFeatures(torch.cat(video), None if patches[0] is None else torch.cat(patches))
+
+    def cosines(self, features: VideoFeatures, text: Tensor) -> Tensor:
+        if features.patches is None:
+            return self.model.similarity(features, text)
+        parts = zip(features.video.split(16), features.patches.split(16), strict=True)
+        return torch.cat([self.model.similarity(VideoFeatures(v, p), text) for v, p in parts])
+
+    def _encode(self, caches: Caches, clips: list[tuple[int, ...]]) -> VideoFeatures:
+        visual = self.model.visual
+        places = [place for clip in clips for place in clip]
+        maps = torch.from_numpy(caches.maps(places)).float().transpose(1, 2).unflatten(2, (GRID, GRID))
+        tokens = visual.stem.tokens(F.relu6(visual.stem.trunk.head(maps)))
+        tokens = [t.repeat_interleave(NUM_FRAMES // len(t), 0) for t in tokens.split([len(clip) for clip in clips])]
+        return self.model.integrate(*visual.encode(torch.stack(tokens)))
 
 
-def accuracy(cosines: Tensor, answer: Tensor) -> str:
-    """Top-1 and top-5 in percent."""
-    hits = cosines.topk(min(5, cosines.shape[1])).indices == answer.unsqueeze(1)
-    return f"{100 * hits[:, 0].float().mean():5.1f} / {100 * hits.any(1).float().mean():5.1f}"
+class Scores:
+    """Of every clip of a set: reciprocal ranks and log-likelihoods, by list, ``own`` first."""
+
+    def __init__(self, ranks: dict[str, np.ndarray], likelihoods: dict[str, np.ndarray]):
+        self.ranks, self.likelihoods = ranks, likelihoods  # (lists, N) and (lists, scales, N)
+
+    def save(self, path: Path) -> None:
+        """One .npz."""
+        path.parent.mkdir(exist_ok=True)
+        arrays = {f"rank/{k}": v for k, v in self.ranks.items()} | {f"ll/{k}": v for k, v in self.likelihoods.items()}
+        np.savez_compressed(path, **arrays)
+
+    @classmethod
+    def load(cls, *paths: Path) -> "Scores":
+        """Of several files, such as one of each fold, the clips of all."""
+        files = [dict(np.load(path)) for path in paths]
+        both = {k: np.concatenate([f[k] for f in files if k in f], axis=-1) for k in files[0]}
+        parts = ({k.split("/")[1]: v for k, v in both.items() if k.startswith(kind)} for kind in ("rank", "ll"))
+        return cls(*parts)
+
+    def scale(self) -> float:
+        """The softmax scale of least surprise over all sets and lists."""
+        return SCALES[int(sum(_balanced(v).mean(-1) for v in self.likelihoods.values()).argmax())].item()
+
+    def per_clip(self) -> dict[str, np.ndarray]:
+        """Set -> reciprocal rank of each clip: the mean of its own list and of the long ones."""
+        return {task: _balanced(ranks) for task, ranks in self.ranks.items()}
+
+    def per_clip_likelihood(self) -> dict[str, np.ndarray]:
+        """The same of log-likelihoods."""
+        k = SCALES.tolist().index(self.scale())
+        return {task: _balanced(values[:, k]) for task, values in self.likelihoods.items()}
 
 
-def best_scale(cosines: Tensor, answer: Tensor) -> float:
-    """The softmax scale of least surprise."""
-    return min(range(5, 101), key=lambda scale: F.cross_entropy(scale * cosines, answer).item())
-
-
-def fights(network: Network, work: Path, embed_texts) -> str:
-    """Fight clips of other incidents than were learned from, among two names."""
-    maps, labels = np.load(work / "fights-test.npy"), (work / "fights-test.txt").read_text().splitlines()
-    text = embed_texts([texts[0] for texts in FIGHTS.values()])
-    cosines = network.cosines(network.features(torch.from_numpy(maps).float()), text)
-    return accuracy(cosines, torch.tensor([list(FIGHTS).index(label) for label in labels]))
-
-
-def report(network: Network | Taught, data: Path, work: Path, embed_texts) -> None:
-    """One line a protocol."""
-    rows, maps = photos(data), np.load(work / "maps0.npy", mmap_mode="r")
-    for task, (picked, labels, among) in tasks(rows).items():
-        cosines = network.cosines(network.of_rows(maps, picked), embed_texts(among))
-        answer = torch.tensor([among.index(label) for label in labels])
-        scale = best_scale(cosines, answer)
-        print(f"{task:26} {len(picked):5} photos: {accuracy(cosines, answer)}   scale {scale}", flush=True)
-    picked = [i for i, row in enumerate(rows) if row.captions and (row.split == "val" or i in everyday(rows))]
-    owner = torch.tensor([k for k, i in enumerate(picked) for _ in rows[i].captions])
-    text = embed_texts([c for i in picked for c in rows[i].captions])
-    found = owner[network.cosines(network.of_rows(maps, picked), text).topk(5).indices]
-    hits = found == torch.arange(len(picked)).unsqueeze(1)
-    top1, top5 = 100 * hits[:, 0].float().mean(), 100 * hits.any(1).float().mean()
-    print(f"{'own caption *':26} {len(picked):5} photos: {top1:5.1f} / {top5:5.1f}")
+def _balanced(values: np.ndarray) -> np.ndarray:
+    return 0.5 * values[0] + 0.5 * values[1:].mean(0)
 
 
 @torch.inference_mode()
+def score(run: Run, embed: Embed, plain: Embed, data: Path, caches: Caches, fold: int) -> Scores:
+    """``embed`` gives the run's text features, ``plain`` MiniLM's, by which two names mean the same."""
+    ranks, likelihoods = {}, {}
+    for name, task in tasks(caches, fold).items():
+        features = run.features(caches, task.clips)
+        lists = [task.names] + [sorted({*task.names, *more}) for more in long_lists(data, caches).values()]
+        cosines = run.cosines(features, embed(sorted({n for some in lists for n in some})))
+        scored = [_among(task, cosines, sorted({n for s in lists for n in s}), some, plain) for some in lists]
+        ranks[name] = np.stack([r for r, _ in scored])
+        likelihoods[name] = np.stack([ll for _, ll in scored])
+    return Scores(ranks, likelihoods)
+
+
+def _among(task: Task, cosines: Tensor, columns: list[str], names: list[str], plain: Embed):
+    place = {n: i for i, n in enumerate(columns)}
+    answer = torch.tensor([names.index(label) for label in task.labels])
+    cosines = cosines[:, [place[n] for n in names]].float()
+    if names != task.names:
+        same = plain(names) @ plain(names).T >= SAME
+        same.fill_diagonal_(False)
+        cosines = cosines.masked_fill(same[answer], -1)
+    own = cosines.gather(1, answer[:, None])
+    ranks = 1 / (1 + (cosines > own).sum(1))
+    logits = SCALES[:, None, None] * cosines
+    likelihood = (logits.gather(2, answer.expand(len(SCALES), -1)[..., None])[..., 0] - logits.logsumexp(2)).numpy()
+    return ranks.numpy(), likelihood
+
+
+def interval(values: dict[str, np.ndarray], seed: int = 0) -> tuple[float, float, float]:
+    """Mean over the sets of the mean over clips, and its 95 % bootstrap interval, clips drawn anew in every set."""
+    rng = np.random.default_rng(seed)
+    drawn = [v[rng.integers(len(v), size=(RESAMPLED, len(v)))].mean(1) for v in values.values()]
+    low, high = np.quantile(np.mean(drawn, axis=0), (0.025, 0.975))
+    return float(np.mean([v.mean() for v in values.values()])), float(low), float(high)
+
+
+def table(scores: Scores, against: Scores | None = None) -> str:
+    """A line a set, and the number to choose by; with ``against`` the paired difference as well."""
+    lines, ranks, likelihoods = [], scores.per_clip(), scores.per_clip_likelihood()
+    others = against.per_clip() if against else None
+    for task in [*ranks, "all sets"]:
+        some = ranks if task == "all sets" else {task: ranks[task]}
+        mean, low, high = interval(some)
+        lists = scores.ranks[task].mean(1) if task in ranks else np.mean([r.mean(1) for r in scores.ranks.values()], 0)
+        surprise = np.mean([likelihoods[k].mean() for k in some])
+        clips = sum(map(len, some.values()))
+        line = f"{task:10} {clips:5} clips  MRR {100 * mean:5.1f} [{100 * low:.1f}, {100 * high:.1f}]"
+        line += f"  own {100 * lists[0]:5.1f} all {100 * lists[1]:5.1f} k400 {100 * lists[2]:5.1f}  ll {surprise:6.3f}"
+        if others:
+            mean, low, high = interval({k: some[k] - others[k] for k in some})
+            line += f"  diff {100 * mean:+5.1f} [{100 * low:+.1f}, {100 * high:+.1f}]"
+        lines.append(line)
+    return "\n".join([*lines, f"scale {scores.scale():.0f}"])
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("data", type=Path)
     parser.add_argument("work", type=Path)
-    parser.add_argument("--video", nargs="+", default=["video.pt"], help="several are averaged, weight by weight")
-    parser.add_argument("--without", nargs="+", choices=PARTS, default=[])
-    parser.add_argument("--teachers", help="score these teachers, not a network")
-    parser.add_argument("--uncentred", action="store_true", help="teachers that keep their mean picture")
-    parser.add_argument("--minilm", type=Path, help="MiniLM's text features instead of our tower's")
+    parser.add_argument("names", nargs="+", help="of runs with --fold, all folds and seeds of one recipe")
+    parser.add_argument("--against", nargs="+", help="as many runs of another recipe")
     args = parser.parse_args()
-    embed_texts = text_embedder(args.data, args.work, args.minilm)
-    if args.teachers:
-        teachers = Teachers()
-        teachers.load_state_dict(torch.load(args.work / args.teachers))
-        teachers.centres.mul_(0 if args.uncentred else 1)
-        return report(Taught(teachers, args.work), args.data, args.work, embed_texts)
-    model = Xclip(config(), text=False).eval()
-    runs = [torch.load(args.work / name) for name in args.video]
-    model.load_state_dict({name: sum(run[name] for run in runs) / len(runs) for name in runs[0]})
-    network = Network(model, args.without)
-    report(network, args.data, args.work, embed_texts)
-    print(f"fights: {fights(network, args.work, embed_texts)}")
+    runs, others = (
+        Scores.load(*(args.work / "scores" / f"{name}.npz" for name in some)) if some else None
+        for some in (args.names, args.against)
+    )
+    print(table(runs, others))
 
 
 if __name__ == "__main__":

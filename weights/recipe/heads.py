@@ -1,8 +1,7 @@
-"""Teaches the teacher of the video side: small heads on pooled trunk features, and what the ImageNet classifier says.
+"""Teaches what a frame shows: heads on pooled trunk features beside what the trunk's own classifier says.
 
-A head learns class names and captions; alone it forgets what it is not shown. The classifier's probabilities times the
-text features of its class names (ConSE) know a little of everything. Their weighted sum is better than either, and is
-what `train.py` teaches the network.
+A head learns names and captions; alone it forgets what it is not shown. The classifier's probabilities times the text
+features of its class names (ConSE) know a little of everything. Their weighted sum is better than either.
 """
 
 import argparse
@@ -10,78 +9,108 @@ import math
 import random
 from pathlib import Path
 
-import numpy as np
 import open_clip
 import torch
 import torch.nn.functional as F
-from data import held_out, names_of, photos, phrases
-from distil_text import EMBED_DIM, embed, new_tower
-from everyday import everyday
-from prepare import Teacher
+from data import Photo, captions_of, names_of, phrases
+from evaluate import Pooled, score
+from protocol import NUM_FRAMES, Caches, held_back
 from torch import Tensor, nn
+from tune_text import EMBED_DIM, Text
 
-PROMPTS = ("{}", "a video of {}", "a photo of {}")
-VARIANTS = 6  # of every name, one of which is drawn at each step
-BATCH, NOISE, SCALE, HIDDEN = 512, 0.3, 30.0, 768
+FORMS = ("{}", "a video of {}", "a photo of {}")  # of a concept's first name
+BATCH, STEPS, RATE, SCALE, HIDDEN = 256, 200, 1e-3, 30.0, 768
+OWN_NAME, CAPTIONED, OTHERS = (
+    0.4,
+    0.25,
+    512,
+)  # share of the first name among the texts drawn; of captioned photos; captions
+NOISE, DROPPED, SMOOTHING, OPINION = 0.3, 0.2, 0.2, 2.0
 CENTRING, CONSE = 0.6, 0.2  # how much of the mean picture is taken away; the classifier's weight beside the heads
 
 
-class Material:
-    """Pooled features in several views, the texts that go with them, and who may be learned from."""
+class Texts:
+    """Several texts of each of K concepts, of which one each is drawn."""
 
-    def __init__(self, data: Path, work: Path, embed_texts, hold_out: bool):
-        self.rows = photos(data)
-        self.pooled = [torch.from_numpy(np.load(path)).float() for path in sorted(work.glob("pooled*.npy"))]
-        kept_back = held_out(self.rows) if hold_out else set()
-        unseen = everyday(self.rows) if hold_out else {}
-        learned = enumerate(self.rows)
-        self.train = [i for i, r in learned if r.split == "train" and r.label not in kept_back and i not in unseen]
-        some = {self.rows[i].label: self.rows[i] for i in self.train if self.rows[i].label}
-        self.names = sorted(some)
-        place = {name: k for k, name in enumerate(self.names)}
-        self.target = torch.tensor([place.get(row.label, -1) for row in self.rows])
-        rng = random.Random(3)
-        self.plain = [embed_texts([p.format(n) for n in self.names]) for p in PROMPTS]
-        self.varied = [embed_texts(_variant([names_of(some[n]) for n in self.names], k, rng)) for k in range(VARIANTS)]
-        imagenet = [[n, *phrases()["imagenet"].get(n, [])] for n in open_clip.IMAGENET_CLASSNAMES]
-        self.imagenet = [embed_texts(_variant(imagenet, k, rng)) for k in range(VARIANTS)]
-        captions = sorted({c for i in self.train for c in self.rows[i].captions})
+    def __init__(self, texts: list[list[str]], own: int, embed):
+        flat = sorted({t for some in texts for t in some})
+        place = {t: i for i, t in enumerate(flat)}
+        features = embed(flat)
+        self.own = own  # of each concept's texts so many, the first, are its own name
+        self.all = torch.cat([features[[place[t] for t in some]] for some in texts])
+        self.counts = torch.tensor([len(some) for some in texts])
+        self.first = self.counts.cumsum(0) - self.counts
+        self.mean = torch.stack([F.normalize(part.mean(0), dim=0) for part in self.all.split(self.counts.tolist())])
+
+    def draw(self) -> Tensor:
+        """(K, 384): the own name in ``OWN_NAME`` of the cases, else any text."""
+        among = torch.where(torch.rand(len(self.counts)) < OWN_NAME, self.counts.clamp(max=self.own), self.counts)
+        return self.all[self.first + (torch.rand(len(among)) * among).long()]
+
+
+class Material:
+    """Pooled features, the concepts and captions that go with them, and who may be learned from.
+
+    A concept is drawn whatever the number of its pictures: else fifteen names of many pictures win every name.
+    """
+
+    def __init__(self, caches: Caches, embed, gone: set[int]):
+        self.pooled = caches.pooled
+        places = [*caches.photos, *(clip for clip in caches.clips for _ in range(NUM_FRAMES))]
+        known = [i for i, p in enumerate(places) if i not in gone and p.split == "train"]
+        texts, rows = {}, {}
+        for i in known:
+            if places[i].label:
+                some = names_of(places[i])
+                texts[some[0]] = some
+                rows.setdefault(some[0], []).append(i)
+        self.train = torch.tensor(known)
+        self.rows = [torch.tensor(some) for some in rows.values()]
+        self.target = {i: k for k, some in enumerate(rows.values()) for i in some}
+        self.names = Texts([[form.format(n) for form in FORMS] + texts[n][1:] for n in rows], len(FORMS), embed)
+        self.weights = torch.tensor([_weight(places[some[0]]) for some in rows.values()])
+        own = {i: captions_of(places[i]) for i in known if captions_of(places[i])}
+        captions = sorted({c for some in own.values() for c in some})
         place = {c: k for k, c in enumerate(captions)}
-        self.captions = embed_texts(captions)
-        self.caption_rows = {i: [place[c] for c in self.rows[i].captions] for i in self.train if self.rows[i].captions}
-        self.weights = torch.tensor([_weight(self.rows[i].source) for i in self.train])
+        self.captions, self.own = embed(captions), {i: [place[c] for c in some] for i, some in own.items()}
+        self.captioned = torch.tensor([i for i in known if places[i].captions])
+        imagenet = [[n, *phrases()["imagenet"].get(n, [])] for n in open_clip.IMAGENET_CLASSNAMES]
+        self.imagenet = Texts(imagenet, 1, embed)
 
     def draw(self, count: int) -> list[int]:
-        """Row numbers, captioned photos oftener and exercises less often than they stand in the table."""
-        return [self.train[k] for k in torch.multinomial(self.weights, count, replacement=True)]
+        """Places: concepts alike and of each any picture; captioned photos."""
+        captioned = round(count * CAPTIONED)
+        concepts = torch.multinomial(self.weights, count - captioned, replacement=True).tolist()
+        rows = [self.rows[k][random.randrange(len(self.rows[k]))].item() for k in concepts]
+        return rows + self.captioned[torch.randint(len(self.captioned), (captioned,))].tolist()
 
-    def name_loss(self, features: Tensor, rows: list[int], texts: list[Tensor], smoothing: float) -> Tensor:
-        """Cross-entropy against every class name of every set at once."""
-        target = self.target[rows]
-        logits = SCALE * features[target >= 0] @ random.choice(texts).T
-        return F.cross_entropy(logits, target[target >= 0], label_smoothing=smoothing)
+    def name_loss(self, features: Tensor, rows: list[int]) -> Tensor:
+        """Cross-entropy against one text of every concept."""
+        named = [i for i, row in enumerate(rows) if row in self.target]
+        target = torch.tensor([self.target[rows[i]] for i in named])
+        return F.cross_entropy(_logits(features[named], self.names.draw()), target, label_smoothing=SMOOTHING)
 
     def caption_loss(self, features: Tensor, rows: list[int]) -> Tensor:
         """Each captioned picture finds one of its captions among others, and the caption its picture."""
-        places = {row: i for i, row in enumerate(rows) if row in self.caption_rows}
-        own = [random.choice(self.caption_rows[row]) for row in places]
-        others = torch.randint(len(self.captions), (512,)).tolist()
-        logits = SCALE * features[list(places.values())] @ self.captions[own + others].T
-        answer = torch.arange(len(places))
-        return F.cross_entropy(logits, answer) + F.cross_entropy(logits[:, : len(places)].T, answer)
+        captioned = [i for i, row in enumerate(rows) if row in self.own]
+        own = [random.choice(self.own[rows[i]]) for i in captioned]
+        others = torch.randint(len(self.captions), (OTHERS,)).tolist()
+        logits = _logits(features[captioned], self.captions[own + others])
+        answer = torch.arange(len(captioned))
+        return F.cross_entropy(logits, answer) + F.cross_entropy(logits[:, : len(captioned)].T, answer)
 
 
-def _variant(names: list[list[str]], k: int, rng: random.Random) -> list[str]:
-    """One text for each class: its own name in the first, then any of the other names that it goes by."""
-    return [PROMPTS[k % len(PROMPTS)].format(rng.choice(some[1:]) if k and some[1:] else some[0]) for some in names]
+def _logits(features: Tensor, texts: Tensor) -> Tensor:
+    return SCALE * (features.bfloat16() @ texts.bfloat16().T).float()
 
 
-def _weight(source: str) -> float:
-    return {"flickr8k": 8.0, "exercises": 0.5}.get(source, 1.0)
+def _weight(photo: Photo) -> float:
+    """Exercises are few concepts of many movements; things without people are many concepts."""
+    return {"exercises": 4.0, "imagenet": 0.4, "caltech101": 0.4}.get(photo.source, 1.0)
 
 
 class Head(nn.Module):
-    """Pooled trunk feature (B, 1280) -> unit text feature (B, 384)."""
+    """Pooled trunk feature (B, 1280) -> text feature (B, 384)."""
 
     def __init__(self):
         super().__init__()
@@ -109,12 +138,12 @@ class Teachers(nn.Module):
 
 
 @torch.no_grad()
-def teachers_from(published: dict[str, Tensor], material: Material) -> Teachers:
+def teachers_from(published: dict[str, Tensor], material: Material, heads: int) -> Teachers:
     """Heads that begin as the classifier put into text, beside the classifier itself."""
-    teachers = Teachers()
+    teachers = Teachers(heads)
     teachers.classifier.weight.copy_(published["_fc.weight"])
     teachers.classifier.bias.copy_(published["_fc.bias"])
-    pooled, imagenet = material.pooled[0][material.train], F.normalize(sum(material.imagenet), dim=-1)
+    pooled, imagenet = material.pooled[0][material.train], material.imagenet.mean
     teachers.concepts.weight.copy_(imagenet.T)
     says = teachers.classifier(pooled).softmax(-1) @ imagenet
     teachers.concepts.bias.copy_(-0.5 * says.mean(0))
@@ -129,23 +158,34 @@ def teachers_from(published: dict[str, Tensor], material: Material) -> Teachers:
     return teachers
 
 
-def learn_head(head: Head, teachers: Teachers, material: Material, texts: list[Tensor], steps: int) -> None:
-    """Names (``texts``: how they are written), captions, and the classifier's opinion of mixed pictures."""
-    optimiser = torch.optim.AdamW(head.parameters(), lr=1e-3, weight_decay=0.05)
+class Noise:
+    """Noise and dropout masks, made once: to draw them anew costs more than a step of learning."""
+
+    def __init__(self, spread: Tensor, rows: int = 8192):
+        self.noise = NOISE * spread * torch.randn(rows, len(spread))
+        self.mask = F.dropout(torch.ones(rows, len(spread)), DROPPED)
+
+    def __call__(self, pooled: Tensor) -> Tensor:
+        first, second = torch.randint(len(self.noise) - len(pooled), (2,)).tolist()
+        return (pooled + self.noise[first : first + len(pooled)]) * self.mask[second : second + len(pooled)]
+
+
+def learn_head(head: Head, teachers: Teachers, material: Material, steps: int) -> None:
+    """Names, captions, and the classifier's opinion of mixed pictures; the mean of the weights over the run is kept."""
+    optimiser = torch.optim.AdamW(head.parameters(), lr=RATE, weight_decay=0.05)
     mean = [p.detach().clone() for p in head.parameters()]
-    spread = material.pooled[0][material.train].std(0)
+    noise = Noise(material.pooled[0][material.train].std(0))
     for step in range(steps):
         for group in optimiser.param_groups:
-            group["lr"] = 1e-3 * min(1, (step + 1) / 30) * 0.5 * (1 + math.cos(math.pi * step / steps))
+            group["lr"] = RATE * min(1, (step + 1) / 30) * 0.5 * (1 + math.cos(math.pi * step / steps))
         rows = material.draw(BATCH)
         pooled = torch.stack([random.choice(material.pooled)[row] for row in rows])
-        share = 1 - 0.5 * torch.rand(BATCH, 1) * torch.rand(BATCH, 1)
-        mixed = share * pooled + (1 - share) * pooled.flip(0)
+        mixed = mix(pooled)[::2]
         opinion = teachers.classifier(mixed).detach().softmax(1)
-        noisy = [F.dropout(x + NOISE * spread * torch.randn_like(x), 0.2) for x in (pooled, mixed)]
-        plain, mixed = head(torch.cat(noisy)).chunk(2)
-        loss = material.name_loss(plain, rows, texts, 0.2) + material.caption_loss(plain, rows)
-        loss = loss + 2 * F.cross_entropy(SCALE * mixed @ random.choice(material.imagenet).T, opinion)
+        with torch.autocast("cpu", torch.bfloat16):
+            plain, mixed = head(noise(torch.cat([pooled, mixed]))).float().split([len(pooled), len(mixed)])
+        loss = material.name_loss(plain, rows) + material.caption_loss(plain, rows)
+        loss = loss + OPINION * F.cross_entropy(_logits(mixed, material.imagenet.draw()), opinion)
         optimiser.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(head.parameters(), 1.0)
@@ -157,23 +197,10 @@ def learn_head(head: Head, teachers: Teachers, material: Material, texts: list[T
         torch._foreach_copy_(list(head.parameters()), mean)
 
 
-def learn(teachers: Teachers, material: Material, steps: int) -> None:
-    """One head learns the classes by their names alone, the other by all that they go by."""
-    for k, texts in enumerate((material.plain, material.varied)):
-        head = teachers.heads[k]
-        learn_head(head, teachers, material, texts, steps)
-        with torch.no_grad():
-            teachers.centres[k] = CENTRING * head(material.pooled[0][material.train]).mean(0)
-
-
-def text_embedder(data: Path, work: Path, minilm: Path | None):
-    """Texts -> unit features, by our tower or, to compare, by the tower's teacher itself."""
-    if minilm:
-        teacher = Teacher(minilm, data)
-        return lambda texts: torch.from_numpy(teacher(texts))
-    tower = new_tower()
-    tower.load_state_dict(torch.load(work / "text.pt"))
-    return lambda texts: embed(tower.eval(), texts)
+def mix(pooled: Tensor) -> Tensor:
+    """Each picture with up to half of another."""
+    share = 1 - 0.5 * torch.rand(len(pooled), 1) * torch.rand(len(pooled), 1)
+    return share * pooled + (1 - share) * pooled[torch.randperm(len(pooled))]
 
 
 def main() -> None:
@@ -181,17 +208,29 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("work", type=Path)
     parser.add_argument("trunk", type=Path, help="efficientnet-lite2-*.pth")
-    parser.add_argument("--steps", type=int, default=400)
-    parser.add_argument("--hold-out", action="store_true", help="learn without the zero-shot classes")
-    parser.add_argument("--minilm", type=Path, help="learn MiniLM's text features instead of our tower's")
+    parser.add_argument("minilm", type=Path, help="folder of all-MiniLM-L6-v2")
+    parser.add_argument("--steps", type=int, default=STEPS)
+    parser.add_argument("--fold", type=int, help="learn without the names of this fold, and score on them")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--heads", type=int, default=2)
     parser.add_argument("--name", default="teachers")
     args = parser.parse_args()
-    random.seed(0)
-    torch.manual_seed(0)
-    material = Material(args.data, args.work, text_embedder(args.data, args.work, args.minilm), args.hold_out)
-    teachers = teachers_from(torch.load(args.trunk, weights_only=True), material)
-    learn(teachers, material, args.steps)
+    random.seed(args.seed)
+    torch.manual_seed(args.seed)
+    caches, embed = Caches(args.data, args.work), Text(args.minilm, args.work / "text.pt")
+    plain = Text(args.minilm)
+    gone = set() if args.fold is None else held_back(caches, args.fold, plain)
+    material = Material(caches, embed, gone)
+    teachers = teachers_from(torch.load(args.trunk, weights_only=True), material, args.heads)
+    for k, head in enumerate(teachers.heads):
+        learn_head(head, teachers, material, args.steps)
+        with torch.no_grad():
+            teachers.centres[k] = CENTRING * head(material.pooled[0][material.train]).mean(0)
     torch.save(teachers.state_dict(), args.work / f"{args.name}.pt")
+    if args.fold is not None:
+        score(Pooled(teachers), embed, plain, args.data, caches, args.fold).save(
+            args.work / "scores" / f"{args.name}.npz"
+        )
 
 
 if __name__ == "__main__":

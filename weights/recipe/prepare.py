@@ -1,20 +1,17 @@
-"""Caches what never changes while learning: trunk maps of every photo in several views, and the teacher's embeddings.
+"""Caches what never changes while learning: trunk maps of every photo in several views, and of the real clips.
 
 Each cache is written under another name and renamed when whole, so a broken run goes on where it stopped.
 """
 
 import argparse
-import json
 import random
 from pathlib import Path
 
 import cv2
 import numpy as np
-import open_clip
 import torch
 import torch.nn.functional as F
-from data import Archive, descriptions, photos, sentences
-from torch import Tensor
+from data import Archive, clips, photos
 from trunk import trunk_state_from_pretrained
 
 from xclip_cli.model.stem import MULTIPLIERS, EfficientNetLite
@@ -23,8 +20,6 @@ from xclip_cli.video.reader import open_reader, read_clip
 IMAGE_SIZE, GRID = 256, 8
 MEAN, STD = 127.0, 128.0
 NUM_FRAMES = 8
-LONGEST_NAME, NEAREST, LEANING = 7, 20, 0.5  # words of a name; descriptions it leans towards, and how much
-VOCABULARY, SPECIAL = 49_408, 2  # CLIP's tokens, the start and end tokens last
 
 
 def plain_view(image: np.ndarray) -> np.ndarray:
@@ -92,13 +87,13 @@ def cache_maps(data: Path, work: Path, trunk: EfficientNetLite, view: int) -> No
 
 
 @torch.inference_mode()
-def cache_pooled(work: Path, trunk: EfficientNetLite, view: int) -> None:
-    """``pooled{view}.npy``, float16 (photos, 1280): the mean of the last map, of which the class token is made."""
+def cache_pooled(work: Path, trunk: EfficientNetLite, view: str) -> None:
+    """``pooled{view}.npy``, float16 (..., 1280): the mean of the last map, of which the class token is made."""
     maps, pooled = np.load(work / f"maps{view}.npy", mmap_mode="r"), []
     weight, bias = trunk.head.weight[:, :, 0, 0], trunk.head.bias
-    for first in range(0, len(maps), 256):
-        features = F.relu6(F.linear(torch.tensor(maps[first : first + 256]).to(weight.dtype), weight, bias))
-        pooled.append(features.float().mean(1).half().numpy())
+    for first in range(0, len(maps), 32):
+        features = F.relu6(F.linear(torch.tensor(maps[first : first + 32]).to(weight.dtype), weight, bias))
+        pooled.append(features.float().mean(-2).half().numpy())
     np.save(work / f"pooled{view}.npy", np.concatenate(pooled))
 
 
@@ -110,66 +105,13 @@ def trunk_maps(trunk: EfficientNetLite, images: np.ndarray) -> np.ndarray:
     return trunk.blocks(F.relu6(trunk.stem(pixels))).flatten(2).transpose(1, 2).half().numpy()
 
 
-def cache_fights(data: Path, work: Path, trunk: EfficientNetLite, part: str) -> None:
-    """``fights-PART.npy``, float16 (clips, 8, 64, 352): the frames that `xclip tag` looks at; labels beside."""
-    clips, maps = sorted((data / "fights" / part).glob("*/*.mp4")), []
-    for clip in clips:
-        frames = read_clip(open_reader("opencv"), str(clip), NUM_FRAMES).frames
+def cache_clips(data: Path, work: Path, trunk: EfficientNetLite) -> None:
+    """``maps-clips.npy``, float16 (clips, 8, 64, 352): the frames that `xclip tag` looks at."""
+    maps = []
+    for clip in clips(data):
+        frames = read_clip(open_reader("opencv"), str(data / clip.member), NUM_FRAMES).frames
         maps.append(trunk_maps(trunk, np.stack([plain_view(frame) for frame in frames])))
-    (work / f"fights-{part}.txt").write_text("".join(f"{clip.parent.name}\n" for clip in clips))
-    np.save(work / f"fights-{part}.npy", np.stack(maps))
-
-
-class Teacher:
-    """MiniLM's sentence embeddings, unit length; those of names lean towards descriptions of what they name.
-
-    A name says little of what is seen: nothing in `abseiling` speaks of ropes and rocks. The descriptions nearest to it
-    do, and of classes that were never shown more are recognised for it.
-    """
-
-    def __init__(self, folder: Path, data: Path):
-        from transformers import AutoModel, AutoTokenizer
-
-        self.tokenizer = AutoTokenizer.from_pretrained(folder)
-        self.model = AutoModel.from_pretrained(folder).eval().to(torch.bfloat16)
-        self.descriptions = torch.from_numpy(self.plain(descriptions(data)))
-
-    def __call__(self, texts: list[str]) -> np.ndarray:
-        """float32 (N, 384)."""
-        embeddings = torch.from_numpy(self.plain(texts))
-        names = torch.tensor([i for i, text in enumerate(texts) if len(text.split()) <= LONGEST_NAME], dtype=torch.long)
-        for rows in names.split(4096):
-            cosines, nearest = (embeddings[rows] @ self.descriptions.T).topk(NEAREST)
-            said = (self.descriptions[nearest] * (20 * cosines).softmax(1).unsqueeze(2)).sum(1)
-            embeddings[rows] = F.normalize(embeddings[rows] + LEANING * F.normalize(said, dim=1), dim=1)
-        return embeddings.numpy()
-
-    @torch.inference_mode()
-    def plain(self, texts: list[str]) -> np.ndarray:
-        """float32 (N, 384), as MiniLM gives them."""
-        embeddings = np.zeros((len(texts), 384), np.float32)
-        order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
-        for first in range(0, len(order), 256):
-            rows = order[first : first + 256]
-            part = [texts[i] for i in rows]
-            batch = self.tokenizer(part, return_tensors="pt", padding=True, truncation=True, max_length=96)
-            embeddings[rows] = _mean_of_words(self.model(**batch).last_hidden_state, batch.attention_mask)
-        return embeddings
-
-
-def _mean_of_words(hidden: Tensor, mask: Tensor) -> np.ndarray:
-    mask = mask.unsqueeze(-1).float()
-    return F.normalize((hidden.float() * mask).sum(1) / mask.sum(1), dim=-1).numpy()
-
-
-def token_words() -> list[str]:
-    """Every token of CLIP's vocabulary as a word; the start and end tokens are not among them."""
-    tokenizer = open_clip.tokenizer.SimpleTokenizer()
-    words = []
-    for number in range(VOCABULARY - SPECIAL):
-        letters = bytearray(tokenizer.byte_decoder[c] for c in tokenizer.decoder[number].replace("</w>", ""))
-        words.append(letters.decode("utf-8", "replace").strip() or ".")
-    return words
+    np.save(work / "maps-clips.npy", np.stack(maps))
 
 
 def main() -> None:
@@ -178,25 +120,17 @@ def main() -> None:
     parser.add_argument("work", type=Path)
     parser.add_argument("--trunk", type=Path, required=True, help="efficientnet-lite2-*.pth")
     parser.add_argument("--stem", choices=MULTIPLIERS, default="efficientnet_lite2")
-    parser.add_argument("--teacher", type=Path, required=True, help="folder of all-MiniLM-L6-v2")
-    parser.add_argument("--views", type=int, default=4)
+    parser.add_argument("--views", type=int, default=1, help="plain, then varied ones; mini was made with one")
     args = parser.parse_args()
     args.work.mkdir(parents=True, exist_ok=True)
-    if not (args.work / "teacher.json").exists():
-        teacher, texts = Teacher(args.teacher, args.data), sentences(args.data)
-        np.save(args.work / "teacher.npy", teacher(texts).astype(np.float16))
-        words = np.concatenate([teacher.plain(token_words()), np.zeros((SPECIAL, 384), np.float32)])
-        np.save(args.work / "words.npy", words)
-        (args.work / "teacher.json").write_text(json.dumps(texts))
     trunk = EfficientNetLite(*MULTIPLIERS[args.stem])
     trunk.load_state_dict(trunk_state_from_pretrained(torch.load(args.trunk, weights_only=True)))
     trunk = trunk.eval().to(torch.bfloat16).to(memory_format=torch.channels_last)
-    for part in ("train", "test"):
-        if not (args.work / f"fights-{part}.npy").exists():
-            cache_fights(args.data, args.work, trunk, part)
-    for view in range(args.views):
+    if not (args.work / "maps-clips.npy").exists():
+        cache_clips(args.data, args.work, trunk)
+    for view in ("-clips", *map(str, range(args.views))):
         if not (args.work / f"maps{view}.npy").exists():
-            cache_maps(args.data, args.work, trunk, view)
+            cache_maps(args.data, args.work, trunk, int(view))
         if not (args.work / f"pooled{view}.npy").exists():
             cache_pooled(args.work, trunk, view)
 
