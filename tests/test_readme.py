@@ -29,7 +29,7 @@ def desk(tmp_path, bikes):
     (tmp_path / "my-videos").mkdir()
     shutil.copy(bikes, tmp_path / "clip.mp4")
     shutil.copy(bikes, tmp_path / "my-videos" / "a clip.mp4")
-    for copy in ("biking/a.mp4", "biking/b.mp4", "parking/c.mp4", "parking/d.mp4"):
+    for copy in (f"{label}/{i}.mp4" for label in ("biking", "parking") for i in range(5)):
         (tmp_path / "my-clips" / copy).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(bikes, tmp_path / "my-clips" / copy)
     (tmp_path / "labels.yaml").write_text(blocks("yaml")[0], encoding="utf-8")
