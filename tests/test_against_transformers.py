@@ -26,7 +26,7 @@ tokens = tokens[:, : int(tokens.argmax(1).max()) + 1]
 
 def frames(path, num_frames=8):
     capture = cv2.VideoCapture(path)
-    seconds = capture.get(cv2.CAP_PROP_FRAME_COUNT) / capture.get(cv2.CAP_PROP_FPS)
+    rate = capture.get(cv2.CAP_PROP_FPS)
     every, stamps = [], []
     while True:
         got, frame = capture.read()
@@ -34,6 +34,8 @@ def frames(path, num_frames=8):
             break
         every.append(cv2.cvtColor(frame, cv2.COLOR_BGR2RGB))
         stamps.append(capture.get(cv2.CAP_PROP_POS_MSEC) / 1000)
+    # Some files state a mean rate that is not the one of their time stamps, some have none for the last frame.
+    seconds = max(len(every) / rate, max(stamps) - stamps[0] + 1 / rate)
     times = [(i + 0.5) * seconds / num_frames + stamps[0] + 0.0005 for i in range(num_frames)]
     return [every[bisect.bisect(stamps, time) - 1] for time in times]
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import typer
 
 from xclip_cli import labels as label_sets
-from xclip_cli.cli import console, options, progress
+from xclip_cli.cli import console, options
 from xclip_cli.errors import OutputError, UsageError
 from xclip_cli.files import write_text
 from xclip_cli.labels import from_names
@@ -38,6 +38,7 @@ def calibrate(
     if output.exists() and not overwrite:
         raise UsageError(f"the output {str(output)!r} is there already", "choose another -o, or add --overwrite")
     from xclip_cli import calibrate as fitting  # here, so that every other command starts without it
+    from xclip_cli.cli import progress
     from xclip_cli.plots import draw_reliability
     from xclip_cli.results import UNKNOWN
     from xclip_cli.samples import label_names, read_samples
