@@ -25,16 +25,6 @@ def table(data):
     return list(csv.DictReader(io.StringIO(data.decode() if isinstance(data, bytes) else data, newline="")))
 
 
-@pytest.fixture
-def tag(xclip, toy_model):
-    """A function: tags with the toy, three labels and one decoder unless told otherwise."""
-
-    def run(*arguments, labels=LABELS, **more):
-        return xclip("tag", "--model", toy_model, "--workers", 1, *labels, *arguments, text=False, **more)
-
-    return run
-
-
 def test_a_pipe_gets_clean_csv_in_the_order_of_the_videos(toy_model, clips):
     done = process("tag", "--model", toy_model, *LABELS, clips)
     assert done.returncode == 0, done.stderr

@@ -17,18 +17,6 @@ LABELS = ["--labels", "running,dunking,a dog"]
 WINDOW = ["--window", "1", "--stride", "0.25", "--threshold", "0.339", "--threshold-low", "0.338", "--min-length", "3"]
 
 
-def command(*arguments):
-    return [sys.executable, "-m", "xclip_cli", "tag", *map(str, arguments)]
-
-
-def environment():
-    return os.environ | {"OMP_NUM_THREADS": "1"}
-
-
-def xclip(*arguments):
-    return subprocess.run(command(*arguments), capture_output=True, env=environment(), timeout=120)
-
-
 def table(data):
     return list(csv.DictReader(io.StringIO(data.decode(), newline="")))
 
@@ -48,11 +36,6 @@ def long_video(tmp_path_factory):
     return path
 
 
-@pytest.fixture
-def tag(toy_model):
-    return lambda *arguments: xclip("--model", toy_model, *LABELS, *arguments)
-
-
 def test_segments_are_rows(tag, long_video, clips):
     done = tag(long_video, clips / "a.mp4", *WINDOW)
     assert done.returncode == 0 and done.stderr == b""
@@ -64,14 +47,25 @@ def test_segments_are_rows(tag, long_video, clips):
     assert {row["video"] for row in rows} == {str(long_video), str(clips / "a.mp4")}
 
 
-def test_killed_in_the_middle_of_a_video_the_run_goes_on_there(toy_model, long_video, tmp_path):
-    arguments = [long_video, "--model", toy_model, *LABELS, *WINDOW, "-o"]
-    assert xclip(*arguments, tmp_path / "whole.csv").returncode == 0
+def test_killed_in_the_middle_of_a_video_the_run_goes_on_there(tag, toy_model, long_video, tmp_path):
+    assert tag(long_video, *WINDOW, "-o", tmp_path / "whole.csv").returncode == 0
     output, windows = tmp_path / "o.csv", tmp_path / "o.csv.journal.windows"
     chance, kept = random.Random(0), []
-    for _ in range(4):
-        run = subprocess.Popen(command(*arguments, output), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-                               env=environment(), start_new_session=True)  # fmt: skip
+    command = [
+        sys.executable,
+        "-m",
+        "xclip_cli",
+        "tag",
+        "--model",
+        toy_model,
+        *LABELS,
+        *WINDOW,
+        long_video,
+        "-o",
+        output,
+    ]
+    for _ in range(3):
+        run = subprocess.Popen(command, stderr=subprocess.DEVNULL, start_new_session=True)
         goal = (windows.stat().st_size if windows.exists() else 0) + chance.randrange(1, 2000)
         while run.poll() is None and (not windows.exists() or windows.stat().st_size < goal):
             time.sleep(0.002)
@@ -80,7 +74,7 @@ def test_killed_in_the_middle_of_a_video_the_run_goes_on_there(toy_model, long_v
         lines = [json.loads(line)["windows"]["first"] for line in windows.read_bytes().splitlines()[:-1]]
         kept.append(max(lines, default=0))
     assert kept == sorted(kept) and kept[-1] > kept[0]
-    assert xclip(*arguments, output).returncode == 0
+    assert tag(long_video, *WINDOW, "-o", output).returncode == 0
     assert output.read_bytes() == (tmp_path / "whole.csv").read_bytes()
     assert sorted(os.listdir(tmp_path)) == ["o.csv", "o.csv.journal", "whole.csv", "whole.csv.journal"]
 

@@ -1,22 +1,8 @@
 """What `xclip tag` writes beside rows: subtitles, sidecars, the report, the annotated video."""
 
 import os
-import subprocess
-import sys
 
 import pytest
-
-LABELS = ["--labels", "running,dunking,a dog"]
-
-
-@pytest.fixture
-def tag(toy_model):
-    def run(*arguments, labels=LABELS, **more):
-        command = [sys.executable, "-m", "xclip_cli", "tag", "--model", toy_model, *labels, *arguments]
-        environment = os.environ | {"OMP_NUM_THREADS": "1"}
-        return subprocess.run(list(map(str, command)), capture_output=True, env=environment, timeout=120, **more)
-
-    return run
 
 
 def test_subtitles_of_several_videos_go_to_a_folder_as_the_videos_lie(tag, clips, make_clip, tmp_path):
