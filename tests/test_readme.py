@@ -20,6 +20,7 @@ def blocks(language):
 
 
 COMMANDS = [line for block in blocks("sh") for line in block.splitlines() if line]
+LONG = "xclip benchmark", "xclip finetune my-clips -o", "xclip calibrate"  # what they do has tests of its own
 HERE = [command.split("&& ", 1)[-1] for command in COMMANDS if "&& pytest" not in command]
 
 
@@ -48,7 +49,12 @@ def run(desk, command, **environment):
     )
 
 
-@pytest.mark.parametrize("command", [command for command in HERE if "needs network" not in command])
+def patient(command):
+    """The command as a test's parameter: among the slow tests if it takes long."""
+    return pytest.param(command, marks=pytest.mark.slow if command.startswith(LONG) else ())
+
+
+@pytest.mark.parametrize("command", [patient(command) for command in HERE if "needs network" not in command])
 def test_the_command_runs(xclip, desk, command):
     """By a shell where it asks for more of one than to split words."""
     program, *arguments = shlex.split(command, comments=True)

@@ -258,14 +258,14 @@ def test_killed_so_often_the_output_is_that_of_one_run(xclip, toy_model, make_cl
         lines = journal.read_bytes().count(b"\n")
         assert lines >= tagged_by_kills
         tagged_by_kills = lines
-    assert process(*arguments, output).returncode == 0
+    assert xclip(*arguments, output).returncode == 0
     assert output.read_bytes() == (tmp_path / "whole.csv").read_bytes()
     keys = [json.loads(line)["key"] for line in journal.read_bytes().splitlines()]
     assert len(keys) == len(set(keys)) == 60
     assert not [name for name in os.listdir(tmp_path) if name.endswith(".part")]
 
 
-def test_ctrl_c_stops_soon_and_can_be_resumed(toy_model, make_clip, tmp_path):
+def test_ctrl_c_stops_soon_and_can_be_resumed(xclip, toy_model, make_clip, tmp_path):
     folder = tmp_path / "many"
     folder.mkdir()
     for index in range(80):
@@ -285,8 +285,8 @@ def test_ctrl_c_stops_soon_and_can_be_resumed(toy_model, make_clip, tmp_path):
     said = run.stderr.read()
     run.stderr.close()
     assert b"Traceback" not in said and b"run the same command again" in said
-    done = process(*arguments)
-    assert done.returncode == 0 and b"(0 before)" not in done.stderr
+    done = xclip(*arguments)
+    assert done.returncode == 0 and "(0 before)" not in done.stderr
 
 
 def test_a_closed_pipe_is_no_error(toy_model, clips):
