@@ -7,10 +7,10 @@ import pytest
 from typer.testing import CliRunner
 
 from xclip_cli import Tagger, labels
-from xclip_cli.calibrate import fit_temperature, fit_thresholds, folds, reliability, run, softmax
+from xclip_cli.calibrate import fit_temperature, fit_thresholds, reliability, run, softmax
 from xclip_cli.cli.app import app
 from xclip_cli.errors import UsageError
-from xclip_cli.samples import Sample
+from xclip_cli.samples import Sample, read_samples
 
 
 def drawn(temperature, clips=4000, classes=6, seed=0):
@@ -50,13 +50,13 @@ def test_a_label_with_few_clips_has_the_threshold_of_all_labels():
     assert thresholds == pytest.approx([0.85, 0.15])
 
 
-def test_clips_of_one_video_are_held_out_together_and_each_once():
-    groups = [f"{i % 7}.mp4" for i in range(40)]
-    parts = folds(groups, seed=3)
-    assert sorted(np.concatenate(parts).tolist()) == list(range(40))
-    owners = [{groups[i] for i in part} for part in parts]
-    assert len(set().union(*owners)) == sum(map(len, owners)) == 7
-    assert all((a == b).all() for a, b in zip(parts, folds(groups, seed=3), strict=True))
+def test_clips_of_a_single_file_are_refused(make_clip, toy_model, tmp_path):
+    make_clip(tmp_path / "a.mp4", 60)
+    rows = [f"a.mp4,{'xy'[i % 2]},{i * 0.25},{i * 0.25 + 0.25}" for i in range(20)]
+    (tmp_path / "clips.csv").write_text("\n".join(["video,label,start_seconds,end_seconds", *rows]))
+    tagger = Tagger(toy_model).set_labels(["x", "y"])
+    with pytest.raises(UsageError, match=r"all clips are parts of .*a\.mp4"):
+        run(read_samples(tmp_path / "clips.csv"), tagger, 0, lambda done, total: None)
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ import pytest
 
 from xclip_cli.errors import UsageError
 from xclip_cli.samples import Sample, read_samples
+from xclip_cli.samples.folds import deal
 
 
 def test_a_folder_has_one_folder_per_class(tmp_path):
@@ -352,3 +353,16 @@ def test_links_keep_clips_in_their_own_class(tmp_path):
         ("a/1.mp4", "a"), ("b/2.mp4", "b"), ("b/more/3.mp4", "b"), ("b/more/deep/4.mp4", "b"),
         ("c/3.mp4", "c"), ("c/deep/4.mp4", "c"),
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_parts_are_even_in_every_class_and_hold_whole_sources(seed):
+    counts = {"a": 10, "b": 5, "c": 1}
+    all_samples = [Sample(f"{label}/{i}.mp4", label) for label, count in counts.items() for i in range(count)]
+    sources = [min(i, 8) for i in range(10)] + list(range(10, 16))
+    folds = deal(all_samples, sources, 5, seed)
+    assert folds == deal(all_samples, sources, 5, seed) and set(folds) == set(range(5)) and folds[8] == folds[9]
+    for label, most in (("a", 3), ("b", 1)):
+        of_label = [fold for fold, sample in zip(folds, all_samples, strict=True) if sample.label == label]
+        assert max(of_label.count(i) for i in range(5)) <= most and min(of_label.count(i) for i in range(5)) >= 1
+    assert len(set(deal(all_samples, [0] * 10 + [1] * 6, 5, seed))) == 2

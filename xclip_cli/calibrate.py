@@ -6,8 +6,6 @@ others (the best F1). What is told of the result comes from clips that the fit d
 """
 
 import math
-import random
-from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
@@ -20,6 +18,7 @@ from xclip_cli.labels.labelset import TEMPERATURES
 from xclip_cli.metrics import Bin, calibration, share
 from xclip_cli.results import UNKNOWN
 from xclip_cli.samples import Sample
+from xclip_cli.samples.folds import deal
 from xclip_cli.tagger import Tagger
 from xclip_cli.video.ahead import decode_ahead
 from xclip_cli.video.types import Clip
@@ -85,6 +84,8 @@ def run(samples: Sequence[Sample], tagger: Tagger, seed: int, on_progress: OnPro
             f"it takes {2 * FOLDS} clips of two labels or more",
             "add clips",
         )
+    if len({sample.path for sample in read}) < 2:
+        raise UsageError(f"all clips are parts of {read[0].path!r}: it takes two files or more", "add clips of others")
     return _calibrated(np.stack([logits[sample] for sample in read]), targets, read, tagger, seed, failed)
 
 
@@ -92,8 +93,9 @@ def _calibrated(logits, targets, samples, tagger: Tagger, seed: int, failed: dic
     label_set, checkpoint = tagger.label_set, tagger.checkpoint
     given = np.array([label.threshold or 0.0 for label in label_set.labels])
     scores, thresholds = np.empty_like(logits), np.empty((len(logits), len(given)))
-    for held_out in folds([sample.path for sample in samples], seed):
-        rest = np.setdiff1d(np.arange(len(logits)), held_out)
+    folds = np.array(deal(samples, [sample.path for sample in samples], FOLDS, seed))
+    for fold in range(folds.max() + 1):
+        held_out, rest = folds == fold, folds != fold
         temperature, fitted = _fit(logits[rest], targets[rest], len(given))
         scores[held_out], thresholds[held_out] = softmax(logits[held_out] / temperature), fitted
     temperature, fitted = _fit(logits, targets, len(given))
@@ -124,17 +126,6 @@ def _logits(samples: Sequence[Sample], tagger: Tagger) -> Iterator[tuple[Sample,
             if clips:
                 scores = tagger.scores([clip for _, clip in clips])
                 yield from zip((sample for sample, _ in clips), np.log(scores), strict=True)
-
-
-def folds(groups: Sequence[str], seed: int) -> list[np.ndarray]:
-    """Indices of FOLDS parts of about equal size; what is of one group stays together. Empty parts are left out."""
-    members = defaultdict(list)
-    for index, group in enumerate(groups):
-        members[group].append(index)
-    parts: list[list[int]] = [[] for _ in range(FOLDS)]
-    for group in random.Random(seed).sample(sorted(members), len(members)):
-        min(parts, key=len).extend(members[group])
-    return [np.array(sorted(part)) for part in parts if part]
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:

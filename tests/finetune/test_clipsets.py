@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from xclip_cli.errors import UsageError
-from xclip_cli.finetune.clipsets import choose_shots, deal, find_clips, split_samples
+from xclip_cli.finetune.clipsets import choose_shots, find_clips, split_samples
 from xclip_cli.finetune.sources import Findings, number_sources
 from xclip_cli.samples import Sample, label_names
 from xclip_cli.settings import FinetuneSettings
@@ -38,18 +38,6 @@ def test_a_class_of_few_sources_has_one_to_validate_on_and_one_of_a_single_sourc
     _, val = split_samples(all_samples, 0.2, seed=0, sources=[0] * 6 + [1] * 3 + [2] * 8)
     assert [s for s in val if s.label == "a"] == all_samples[6:9]  # of two sources the smaller
     assert sum(s.label == "b" for s in val) == 2
-
-
-@pytest.mark.parametrize("seed", range(5))
-def test_parts_are_even_in_every_class_and_hold_whole_sources(seed):
-    all_samples = samples({"a": 10, "b": 5, "c": 1})
-    sources = [min(i, 8) for i in range(10)] + list(range(10, 16))
-    folds = deal(all_samples, sources, 5, seed)
-    assert folds == deal(all_samples, sources, 5, seed) and set(folds) == set(range(5)) and folds[8] == folds[9]
-    for label, most in (("a", 3), ("b", 1)):
-        of_label = [fold for fold, sample in zip(folds, all_samples, strict=True) if sample.label == label]
-        assert max(of_label.count(i) for i in range(5)) <= most and min(of_label.count(i) for i in range(5)) >= 1
-    assert len(set(deal(all_samples, [0] * 10 + [1] * 6, 5, seed))) == 2
 
 
 def test_shots_are_seeded_and_nested():

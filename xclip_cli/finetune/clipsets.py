@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from xclip_cli.errors import UsageError
 from xclip_cli.files import printable
 from xclip_cli.samples import Sample, label_names, read_samples
+from xclip_cli.samples.folds import by_source, deal
 from xclip_cli.settings import FinetuneSettings
 
 from .sources import Findings, number_sources
@@ -110,7 +111,7 @@ def split_samples(
     Clips of one number in ``sources`` stay together, across classes too. Each class keeps at least one source to learn
     from, and one with two or more has one to validate on; a class that is all of one source is divided all the same.
     """
-    groups = list(_by_source(samples, _divided(samples, sources or range(len(samples)))).values())
+    groups = list(by_source(samples, _divided(samples, sources or range(len(samples)))).values())
     counts = [Counter(sample.label for sample in group) for group in groups]
     wanted = {label: min(n - 1, round(share * n)) for label, n in Counter(s.label for s in samples).items()}
     left = Counter(label for labels in counts for label in labels)  # groups that are not held out yet
@@ -127,29 +128,6 @@ def split_samples(
         order = [i for i in order if i not in held]
     of_val = {sample for i in held for sample in groups[i]}
     return [s for s in samples if s not in of_val], [s for s in samples if s in of_val]
-
-
-def deal(samples: Sequence[Sample], sources: Sequence[int], parts: int, seed: int) -> list[int]:
-    """The part, from 0, of each sample: each class is dealt to all parts about evenly, clips of one source to one part.
-
-    There are no more parts than sources.
-    """
-    groups = _by_source(samples, sources)
-    parts, part_of = min(parts, len(groups)), {}
-    sizes = [Counter() for _ in range(parts)]
-    for source in sorted(random.Random(seed).sample(sorted(groups), len(groups)), key=lambda s: groups[s][0].label):
-        labels = Counter(sample.label for sample in groups[source])
-        part = min(range(parts), key=lambda i: (sum(sizes[i][label] for label in labels), sizes[i].total()))
-        part_of[source] = part
-        sizes[part] += labels
-    return [part_of[source] for source in sources]
-
-
-def _by_source(samples: Sequence[Sample], sources: Sequence[int]) -> dict[int, list[Sample]]:
-    groups = defaultdict(list)
-    for sample, source in zip(samples, sources, strict=True):
-        groups[source].append(sample)
-    return groups
 
 
 def _divided(samples: Sequence[Sample], sources: Sequence[int]) -> list[int]:
