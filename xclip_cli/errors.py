@@ -7,6 +7,7 @@ XclipError                a run-time failure                        exit code 1
 ├── VideoError            one video cannot be read; becomes an error row, never ends a batch
 ├── ModelError            a model is unknown, missing, damaged or of another architecture
 ├── OutputError           a result cannot be written
+├── StoreError            an index is missing, damaged, busy or of another version
 ├── TrainingError         training cannot go on
 └── Interrupted           the user pressed Ctrl-C                   exit code 130
 """
@@ -44,6 +45,10 @@ class ModelError(XclipError):
 
 
 class OutputError(XclipError):
+    pass
+
+
+class StoreError(XclipError):
     pass
 
 

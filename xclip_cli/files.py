@@ -47,6 +47,11 @@ def cache_dir() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "xclip-cli"
 
 
+def index_dir() -> Path:
+    """The user's index: $XDG_DATA_HOME/xclip-cli/index, else in ~/.local/share. May not exist yet."""
+    return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share") / "xclip-cli" / "index"
+
+
 def cached_files() -> dict[str, list[Path]]:
     """What is in the user's cache, by folder: files that bear the names that we give, drafts too; nobody else's."""
     folders = {name: cache_dir() / name for name in CACHE_FOLDERS}

@@ -1,6 +1,6 @@
 """What tagging gives, and the one place that names output columns."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 COLUMNS = (
@@ -16,6 +16,8 @@ COLUMNS = (
     "status",
     "error",
 )
+
+MOMENT_COLUMNS = ("video", "start_seconds", "end_seconds", "rank", "score", "query", "model")
 
 UNKNOWN = "unknown"
 SCORE_DIGITS = 4
@@ -51,6 +53,20 @@ class Segment:
 
 
 @dataclass(frozen=True)
+class Moment:
+    """Where a question is answered: [start_seconds, end_seconds) of a video, a real path.
+
+    ``score`` is the cosine of the question and the best window in there, ``peak_seconds`` that window's middle.
+    """
+
+    video: str
+    start_seconds: float
+    end_seconds: float
+    score: float
+    peak_seconds: float
+
+
+@dataclass(frozen=True)
 class VideoResult:
     """One video's outcome: segments, or the one line that says why there are none. ``reader`` names what decoded it."""
 
@@ -83,3 +99,10 @@ def rows(result: VideoResult) -> Iterator[dict[str, object]]:
                 "similarity": tag.similarity,
             }
             yield dict.fromkeys(COLUMNS) | common | values
+
+
+def moment_rows(moments: Iterable[Moment], query: str, model: str) -> Iterator[dict[str, object]]:
+    """One dict of MOMENT_COLUMNS per moment."""
+    for rank, moment in enumerate(moments, start=1):
+        values = moment.video, moment.start_seconds, moment.end_seconds, rank, moment.score, query, model
+        yield dict(zip(MOMENT_COLUMNS, values, strict=True))

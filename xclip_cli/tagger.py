@@ -8,8 +8,8 @@ Labels are encoded once, when they are set; each video then costs one pass of th
 import os
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
-from itertools import islice
 
 import numpy as np
 import torch
@@ -17,6 +17,7 @@ import torch
 from xclip_cli import timeline
 from xclip_cli.checkpoint import Checkpoint, open_checkpoint
 from xclip_cli.device import precision, resolve_device
+from xclip_cli.embeddings import Embeddings
 from xclip_cli.errors import UsageError, VideoError
 from xclip_cli.labels import LabelSet, from_names
 from xclip_cli.labels.typed import understand
@@ -27,7 +28,7 @@ from xclip_cli.results import UNKNOWN, Segment, Tag, VideoResult
 from xclip_cli.settings import TagSettings
 from xclip_cli.textcache import text_features
 from xclip_cli.timeline import Scored, WindowMemory
-from xclip_cli.video.ahead import decode_ahead
+from xclip_cli.video.ahead import decode_ahead, take_ahead
 from xclip_cli.video.stream import Piece, Stream, Windowing, check_scenes
 from xclip_cli.video.types import Clip
 from xclip_cli.video.worker import DecodePool
@@ -116,8 +117,8 @@ class Tagger:
                 yield from self._finish(computing.popleft())
 
     def _finish(self, batch: "_Computing") -> Iterator[VideoResult]:
-        clips = [clip for _, clip in batch.clips]
-        for (path, clip), segment in zip(batch.clips, self._segments(clips, batch.outputs), strict=True):
+        durations = [clip.info.duration_seconds for _, clip in batch.clips]
+        for (path, clip), segment in zip(batch.clips, self._ranked(durations, batch.outputs), strict=True):
             yield self._result(path, segments=(segment,), warnings=clip.warnings, reader=clip.reader)
 
     def _run_timelines(self, paths: list[str], memory: WindowMemory | None) -> Iterator[VideoResult]:
@@ -131,15 +132,11 @@ class Tagger:
                 known = known.before(max(0, len(known.spans) - 1))  # the last one again: it says how the video ends
                 return path, known, pool.stream(path, self.windowing, self.resize, len(known.spans))
 
-            begun = map(begin, paths)
-            ahead = deque(islice(begun, workers))
-            while ahead:
-                path, known, stream = ahead.popleft()
+            for path, known, stream in take_ahead(map(begin, paths), workers):
                 try:
                     yield self._timeline(path, known, stream, memory)
                 except VideoError as error:
                     yield self._result(path, error=error.message)
-                ahead.extend(islice(begun, 1))
 
     def _timeline(self, path: str, known: Scored, stream: Stream, memory: WindowMemory) -> VideoResult:
         tokens: dict[int, torch.Tensor] = {}
@@ -149,11 +146,73 @@ class Tagger:
             if len(piece.spans):
                 memory.add(path, count, parts[-1])
                 count += len(piece.spans)
-        clip, scored = piece.clip, Scored.joined(parts)
-        end = clip.info.duration_seconds if clip.end_seconds is None else clip.end_seconds
+        segments = self._found(Scored.joined(parts), _end(piece.clip))
+        return self._result(path, segments=segments, warnings=piece.clip.warnings, reader=piece.clip.reader)
+
+    def _found(self, scored: Scored, end: float) -> tuple[Segment, ...]:
         segments = tuple(self._segment(found) for found in timeline.segments(scored, self._rules(), end))
-        segments = segments or (Segment(0.0, end, (Tag(UNKNOWN, None, None),)),)
-        return self._result(path, segments=segments, warnings=clip.warnings, reader=clip.reader)
+        return segments or (Segment(0.0, end, (Tag(UNKNOWN, None, None),)),)
+
+    def embed_many(self, paths: Iterable[str]) -> Iterator[tuple[str, Embeddings | VideoError]]:
+        """What is known of each video before any label, or why it cannot be read, in the order of the paths.
+
+        A video is decoded twice: once over its whole, as `tag` does without windows, and once window by window.
+        """
+        settings = self.settings
+        with DecodePool(settings.reader, settings.workers, settings.decode_timeout_seconds) as pool:
+
+            def begin(path: str) -> tuple[str, Future[Clip], Stream]:
+                whole = pool.submit(path, self.checkpoint.num_frames, resize=self.resize)
+                return path, whole, pool.stream(path, self.windowing, self.resize)
+
+            for path, whole, stream in take_ahead(map(begin, paths), settings.workers):
+                try:
+                    yield path, self._embed(whole, stream)
+                except VideoError as error:
+                    yield path, error
+
+    def _embed(self, whole: Future[Clip], stream: Stream) -> Embeddings:
+        tokens: dict[int, torch.Tensor] = {}
+        windows, spans, scenes = [], [], []
+        for piece in stream:  # to its end, before the whole may fail: who decodes it waits for that
+            windows += [_array(features.video) for features in self.encode_windows(piece, tokens)]
+            spans.append(piece.spans)
+            scenes.append(piece.scenes)
+        clip = whole.result()
+        features = self.encode([clip])
+        return Embeddings(
+            whole=_array(features.video)[0],
+            patches=None if features.patches is None else _array(features.patches)[0],
+            windows=np.concatenate(windows),
+            spans=np.concatenate(spans),
+            scenes=np.concatenate(scenes),
+            duration_seconds=clip.info.duration_seconds,
+            end_seconds=_end(piece.clip),
+            warnings=clip.warnings,
+            timeline_warnings=piece.clip.warnings,
+            reader=clip.reader,
+        )
+
+    @torch.inference_mode()
+    def tag_embedded(self, path: str, known: Embeddings) -> VideoResult:
+        """As `tag` of a video of which this is known: the same, and nothing is decoded.
+
+        Of windows no patches are known: a timeline takes a model without prompts.
+        """
+        self._require_labels()
+        if self.settings.window_seconds is None:
+            patches = None if known.patches is None else self._tensor(known.patches[None])
+            features = VideoFeatures(self._tensor(known.whole[None]), patches)
+            [segment] = self._ranked([known.duration_seconds], self._scores(features, 1))
+            return self._result(path, segments=(segment,), warnings=known.warnings, reader=known.reader)
+        batches = self._tensor(known.windows).split(self.batch_size)
+        outputs = [self._scores(VideoFeatures(batch), len(batch)) for batch in batches]
+        scored = Scored(known.spans, known.scenes, *_joined(outputs))
+        segments = self._found(scored, known.end_seconds)
+        return self._result(path, segments=segments, warnings=known.timeline_warnings, reader=known.reader)
+
+    def _tensor(self, values: np.ndarray) -> torch.Tensor:
+        return torch.from_numpy(values).to(self.device)
 
     def tag_clips(self, clips: Sequence[Clip], features: VideoFeatures | None = None) -> list[Segment]:
         """The tags of decoded videos, each with num_clips x num_frames frames, in one call of the model.
@@ -161,7 +220,7 @@ class Tagger:
         A video's views (clips in time x crops in space) are averaged: probabilities for `score`, cosines for
         `similarity`. `features` are those of the clips, where they are known already.
         """
-        return self._segments(clips, self._launch(clips, features))
+        return self._ranked([clip.info.duration_seconds for clip in clips], self._launch(clips, features))
 
     def scores(self, clips: Sequence[Clip]) -> np.ndarray:
         """Scores float32 (B, N) of decoded videos: first of the labels, then of the background entries."""
@@ -198,9 +257,17 @@ class Tagger:
 
     @torch.inference_mode()
     def score_windows(self, piece: Piece, tokens: dict[int, torch.Tensor]) -> Scored:
-        """What the model says of a piece's windows; ``tokens`` holds what is known of single frames, by number.
+        """What the model says of a piece's windows; ``tokens`` is as in `encode_windows`."""
+        views = self.settings.num_crops
+        outputs = [self._scores(x, len(x.video) // views) for x in self.encode_windows(piece, tokens)]
+        return Scored(piece.spans, piece.scenes, *_joined(outputs)) if outputs else Scored.none(len(self._text))
 
-        The piece's own frames are added to it, and those that no later window needs are taken away.
+    @torch.inference_mode()
+    def encode_windows(self, piece: Piece, tokens: dict[int, torch.Tensor]) -> list[VideoFeatures]:
+        """What is known of a piece's windows before any label, so many views (B * V) at a time, on the device.
+
+        ``tokens`` holds what is known of single frames, by number. The piece's own frames are added to it, and those
+        that no later window needs are taken away.
         """
         views = crops(piece.clip.frames, self.checkpoint.preprocessing, self.settings.num_crops)
         at_once = self.checkpoint.num_frames if self.device.type == "cpu" else len(piece.clip.frames)
@@ -212,18 +279,15 @@ class Tagger:
             tokens.update(enumerate(new, number))
             number += len(new)
         rows = [piece.index[i : i + self.batch_size] for i in range(0, len(piece.index), self.batch_size)]
-        outputs = [self._score_tokens([tokens[i] for i in row.ravel().tolist()], len(row)) for row in rows]
+        features = [self._encode_tokens([tokens[i] for i in row.ravel().tolist()], len(row)) for row in rows]
         for old in [i for i in tokens if i < piece.needed]:
             del tokens[old]
-        if not outputs:
-            return Scored.none(len(self._text))
-        return Scored(piece.spans, piece.scenes, *(torch.cat(parts).numpy() for parts in zip(*outputs, strict=True)))
+        return features
 
-    def _score_tokens(self, tokens: list[torch.Tensor], num_windows: int) -> tuple[torch.Tensor, torch.Tensor]:
+    def _encode_tokens(self, tokens: list[torch.Tensor], num_windows: int) -> VideoFeatures:
         stacked = torch.stack(tokens).unflatten(0, (num_windows, -1)).transpose(1, 2).flatten(0, 1)  # (B * V, T, ...)
         with precision(self.device, self.settings.dtype):
-            features = self.model.encode_tokens(stacked)
-        return tuple(output.cpu() for output in self._scores(features, num_windows))
+            return self.model.encode_tokens(stacked)
 
     @torch.inference_mode()
     def _launch(self, clips: Sequence[Clip], features: VideoFeatures | None) -> tuple[torch.Tensor, torch.Tensor]:
@@ -241,12 +305,9 @@ class Tagger:
             scores = (scores.log() / self._temperature).softmax(dim=-1)
         return scores, similarity
 
-    def _segments(self, clips: Sequence[Clip], outputs: tuple[torch.Tensor, torch.Tensor]) -> list[Segment]:
-        rows = zip(*(output.tolist() for output in outputs), strict=True)
-        return [
-            Segment(0.0, clip.info.duration_seconds, self._rank(scores, similarity))
-            for clip, (scores, similarity) in zip(clips, rows, strict=True)
-        ]
+    def _ranked(self, durations: list[float], outputs: tuple[torch.Tensor, torch.Tensor]) -> list[Segment]:
+        rows = zip(durations, *(output.tolist() for output in outputs), strict=True)
+        return [Segment(0.0, seconds, self._rank(scores, similarity)) for seconds, scores, similarity in rows]
 
     def _rank(self, scores: list[float], similarity: list[float]) -> tuple[Tag, ...]:
         """The best `top_k` labels that reach their threshold.
@@ -287,6 +348,20 @@ class Tagger:
             self.set_labels(self.checkpoint.default_labels)
         if self.label_set is None:
             raise UsageError("no labels are set", 'call set_labels(["dogs pulling sled", "dunking"]) first')
+
+
+def _end(clip: Clip) -> float:
+    """Where the video ends, in seconds, as far as the last clip of it knows."""
+    return clip.info.duration_seconds if clip.end_seconds is None else clip.end_seconds
+
+
+def _joined(outputs: list[tuple[torch.Tensor, torch.Tensor]]) -> tuple[np.ndarray, ...]:
+    """Scores and similarities of windows that follow each other."""
+    return tuple(torch.cat(parts).numpy(force=True) for parts in zip(*outputs, strict=True))
+
+
+def _array(features: torch.Tensor) -> np.ndarray:
+    return features.float().numpy(force=True)
 
 
 def _as_list(paths: Iterable) -> list:

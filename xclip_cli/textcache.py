@@ -1,23 +1,24 @@
 """Text features of a label set, from memory, then from disk, and from the text tower only where both have none.
 
 They are kept per model fingerprint and prompt, before video-specific prompting, which depends on the video. With every
-prompt on disk neither the tokenizer nor the text tower is loaded.
+prompt on disk neither the tokenizer nor the text tower is loaded, and for `prompt_features` not even torch.
 """
 
 import sqlite3
 import zlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import closing, suppress
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from xclip_cli.errors import LabelError
 from xclip_cli.files import cache_dir
 from xclip_cli.labels import Label, LabelSet
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 LOCK_SECONDS = 10.0  # how long another process may keep the file before it is done without
 _memory: dict[str, dict[str, np.ndarray]] = {}  # fingerprint -> prompt -> float32 (E,)
@@ -27,7 +28,7 @@ T = TypeVar("T")
 class TextEncoder(Protocol):
     context_length: int
 
-    def __call__(self, texts: list[str]) -> Tensor: ...
+    def __call__(self, texts: list[str]) -> "Tensor": ...
     def count_tokens(self, texts: list[str]) -> list[int]: ...
 
 
@@ -39,13 +40,21 @@ class Model(Protocol):
     def text_encoder(self) -> TextEncoder: ...
 
 
-def text_features(label_set: LabelSet, checkpoint: Model) -> Tensor:
+def text_features(label_set: LabelSet, checkpoint: Model) -> "Tensor":
     """Features float32 (N, E) on the CPU: one row for each label, then one for each background entry.
 
     A label of several prompts has the direction of the mean of their unit vectors, and their mean length.
     Raises LabelError for a prompt that is longer than the text tower's context.
     """
+    import torch  # here, for those that only read what is on disk
+
     entries = (*label_set.labels, *label_set.background)
+    known = prompt_features(entries, checkpoint)
+    return torch.stack([_average([known[prompt] for prompt in entry.prompts]) for entry in entries])
+
+
+def prompt_features(entries: Sequence[Label], checkpoint: Model) -> Mapping[str, np.ndarray]:
+    """Features float32 (E,) of all prompts of these labels, by prompt. Raises LabelError as `text_features`."""
     known = _memory.setdefault(checkpoint.fingerprint, {})
     missing = _unknown(entries, known)
     if missing:
@@ -58,7 +67,7 @@ def text_features(label_set: LabelSet, checkpoint: Model) -> Tensor:
         fresh = dict(zip(missing, encoder(missing).numpy(), strict=True))
         known.update(fresh)
         _write(path, fresh)
-    return torch.stack([_average([known[prompt] for prompt in entry.prompts]) for entry in entries])
+    return known
 
 
 def forget() -> None:
@@ -70,7 +79,9 @@ def _unknown(entries: Iterable[Label], known: dict) -> list[str]:
     return [p for p in dict.fromkeys(p for entry in entries for p in entry.prompts) if p not in known]
 
 
-def _average(vectors: list[np.ndarray]) -> Tensor:
+def _average(vectors: list[np.ndarray]) -> "Tensor":
+    import torch
+
     rows = torch.from_numpy(np.stack(vectors))
     if len(rows) == 1:
         return rows[0]

@@ -11,7 +11,9 @@ from xclip_cli.cli import benchmark, console, labels, models
 from xclip_cli.cli.cache import cache
 from xclip_cli.cli.calibrate import calibrate
 from xclip_cli.cli.finetune import finetune
+from xclip_cli.cli.index import index
 from xclip_cli.cli.sample import sample
+from xclip_cli.cli.search import search
 from xclip_cli.cli.tag import tag
 from xclip_cli.errors import XclipError
 
@@ -24,6 +26,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command()(tag)
+app.command()(index)
+app.command()(search)
 app.command()(finetune)
 app.command()(calibrate)
 app.add_typer(benchmark.app, name="benchmark")

@@ -49,6 +49,12 @@ def shown(text: str) -> str:
     return escape(one_line(text))
 
 
+def clock(seconds: float) -> str:
+    """h:mm:ss.s"""
+    minutes, seconds = divmod(round(seconds, 1), 60)
+    return f"{minutes // 60:.0f}:{minutes % 60:02.0f}:{seconds:04.1f}"
+
+
 def print_rows(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """A table for a terminal, tab-separated lines for a program; white space inside a cell becomes a space."""
     rows = [[one_line(" ".join(cell.split())) for cell in row] for row in rows]

@@ -16,7 +16,7 @@ from xclip_cli.settings import SpeedSettings
 DEFAULT_LABELSET = "everyday"
 BACKGROUND = "background"
 _MODEL, _LABELS, _VIEWS, _RUN, _OUT = "Model", "Labels", "Views", "Running", "Output"
-_TIME = "Timeline"
+_TIME, _INDEX = "Timeline", "Index"
 _CLIPS, _LEARNS, _TRAINING = "Clips", "What learns", "Training"
 
 
@@ -28,6 +28,13 @@ class Format(str, Enum):
     parquet = "parquet"
     srt = "srt"
     vtt = "vtt"
+
+
+class MomentFormat(str, Enum):
+    table = "table"
+    csv = "csv"
+    json = "json"
+    jsonl = "jsonl"
 
 
 Paths = Annotated[
@@ -117,6 +124,12 @@ MaxGap = Annotated[
 Exclusive = Annotated[bool, Option("--exclusive", help="Only the best label at any moment.", rich_help_panel=_TIME)]
 Scenes = Annotated[bool, Option("--scenes", help="No window crosses a shot change.", rich_help_panel=_TIME)]
 Cut = Annotated[Path | None, Option(help="Write each segment to a small video in this folder.", rich_help_panel=_TIME)]
+FromIndex = Annotated[
+    bool, Option("--from-index", help="Take what `xclip index` keeps: decode nothing.", rich_help_panel=_INDEX)
+]
+IndexFolder = Annotated[
+    Path | None, Option("--index", help="The index's folder.", show_default="the user's own", rich_help_panel=_INDEX)
+]
 BatchSize = Annotated[int, Option(help="Videos per model call on an accelerator.", rich_help_panel=_RUN)]
 Workers = Annotated[int, Option(help="Decoding processes.", rich_help_panel=_RUN)]
 Reader = Annotated[
@@ -147,6 +160,29 @@ Verbose = Annotated[
     bool,
     Option("--verbose", "-v", help="Also say what runs, what is skipped and how long it took.", rich_help_panel=_OUT),
 ]
+
+# Of xclip index and xclip search.
+IndexPaths = Annotated[list[str] | None, Argument(metavar="PATH...", help="As in xclip tag.", show_default=False)]
+IndexWindow = Annotated[
+    str,
+    Option("--window", help="Seconds of each window that is kept, or auto.", metavar="SECONDS",
+           autocompletion=completions.windows, rich_help_panel=_TIME),
+]  # fmt: skip
+Status = Annotated[bool, Option("--status", help="Say what the index holds.", rich_help_panel=_INDEX)]
+Prune = Annotated[bool, Option("--prune", help="Take out videos whose files are gone.", rich_help_panel=_INDEX)]
+Question = Annotated[str | None, Argument(metavar="SENTENCE", help="What to look for.", show_default=False)]
+Like = Annotated[str | None, Option(help="Look for what is like a video, or a moment of it: clip.mp4@12.5.")]
+In = Annotated[Path | None, Option("--in", help="Look in this folder, or this video, only.")]
+Since = Annotated[str | None, Option(help="Look in files changed no longer ago than this: 30m, 2h, 7d.")]
+NumMoments = Annotated[int, Option("--top-k", "-k", min=1, help="How many moments.")]
+MomentsOutput = Annotated[str | None, Option("--output", "-o", help="Write to this file.", rich_help_panel=_OUT)]
+MomentsFormat = Annotated[
+    MomentFormat | None, Option("--format", "-f", help="Default: by the file's suffix.", rich_help_panel=_OUT)
+]
+CutMoments = Annotated[
+    Path | None, Option("--cut", help="Write each moment to a small video in this folder.", rich_help_panel=_OUT)
+]
+OverwriteFiles = Annotated[bool, Option("--overwrite", help="Replace files that exist.", rich_help_panel=_OUT)]
 
 LabelFileOutput = Annotated[Path, Option("--output", "-o", help="A label file, labels.yaml, with what was fitted.")]
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import typer
 
 from xclip_cli.cli import console, options
+from xclip_cli.errors import UsageError
 from xclip_cli.settings import TagSettings
 
 
@@ -36,6 +37,8 @@ def tag(
     exclusive: options.Exclusive = False,
     scenes: options.Scenes = False,
     cut: options.Cut = None,
+    from_index: options.FromIndex = False,
+    index: options.IndexFolder = None,
     batch_size: options.BatchSize = TagSettings.batch_size,
     workers: options.Workers = TagSettings.workers,
     reader: options.Reader = TagSettings.reader,
@@ -67,6 +70,8 @@ def tag(
         min_margin, options.seconds(window), stride, threshold_low, smooth, min_length, max_gap, exclusive, scenes,
     )  # fmt: skip
     target = None if output in (None, "-") else Path(output)
+    if index is not None and not from_index:
+        raise UsageError("--index is used with --from-index", "add --from-index, or leave it out")
     format_name = view.choose_format(format.value if format else None, output, target)
     named, listed = options.read_paths(paths)
     found = batch.find_videos(named, recursive, listed, target, view.tell_skipped if verbose and not quiet else None)
@@ -80,9 +85,10 @@ def tag(
     checkpoint = open_checkpoint(model)
     label_set = options.choose_labels(labels, labels_file, labelset, checkpoint.default_labels)
     label_set = options.with_background(label_set, background)
-    job = batch.Batch(found.videos, label_set, settings, unreadable=found.unreadable, checkpoint=checkpoint)
-    view.announce(job, labels or (), quiet, verbose)
     with ExitStack() as stack:
+        engine = stack.enter_context(view.indexed_tags(index, checkpoint, settings, quiet)) if from_index else None
+        job = batch.Batch(found.videos, label_set, settings, engine, found.unreadable, checkpoint)
+        view.announce(job, labels or (), quiet, verbose)
         journal = stack.enter_context(Journal(target)) if target else None
         bar = target is not None or not console.stdout_is_terminal()  # results on the terminal are progress enough
         shown = view.watch(job, job.run(journal, fresh=overwrite), bar, strict, quiet, verbose)

@@ -1,6 +1,6 @@
 """What `xclip tag` writes beside rows: sidecars, the report, the annotated video."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,6 +8,7 @@ from xclip_cli.batch import Batch
 from xclip_cli.cli import console, progress
 from xclip_cli.errors import UsageError, XclipError
 from xclip_cli.outputs import html, xmp
+from xclip_cli.results import VideoResult
 from xclip_cli.settings import TagSettings
 from xclip_cli.video.finding import identity
 
@@ -35,23 +36,14 @@ class Beside:
         inputs = {identity(video) for video in videos}
         asked = ("--report", self.report, (".html", ".htm")), ("--annotate", self.annotate, (".mp4",))
         for option, path, suffixes in asked:
-            if path is None:
-                continue
-            if path.suffix.lower() not in suffixes or path.is_dir():
-                raise UsageError(f"{option} is {str(path)!r}: it must be a file *{suffixes[0]}", "rename it")
-            if not path.parent.is_dir():
-                raise UsageError(f"{option} is {str(path)!r}: its folder is not there", "make the folder first")
-            if path.exists() and identity(path) in inputs:
-                raise UsageError(f"{option} {str(path)!r} would replace the input", "choose another name")
-            ours = option == "--report" and path.exists() and html.is_report(path)
-            if path.exists() and not overwrite and not ours:
-                raise UsageError(f"{option} {str(path)!r} exists", "add --overwrite to replace it")
+            if path is not None:
+                check_file(option, path, suffixes, inputs, overwrite)
 
     def write(self, job: Batch, quiet: bool) -> int:
         """Writes all of it; gives how many files could not be written, each of which is named on stderr."""
         failed = self._sidecars(job, quiet) if self.write_sidecars else 0
         if self.report:
-            _write_report(job, self.report, quiet)
+            write_report(self.report, job.results, job.settings, quiet)
         if self.annotate and not job.failed:
             _write_annotated(job, self.annotate, quiet)
         return failed
@@ -87,13 +79,29 @@ def _sure(label_set, settings: TagSettings) -> set[str]:
     return {label_set.display(label, settings.lang) for label in labels}
 
 
-def _write_report(job: Batch, path: Path, quiet: bool) -> None:
+def check_file(option: str, path: Path, suffixes: Sequence[str], inputs: Collection, overwrite: bool) -> None:
+    """Raises UsageError where a file cannot be written, or is one of the ``inputs`` (identities) or somebody's own."""
+    if path.suffix.lower() not in suffixes or path.is_dir():
+        raise UsageError(f"{option} is {str(path)!r}: it must be a file *{suffixes[0]}", "rename it")
+    if not path.parent.is_dir():
+        raise UsageError(f"{option} is {str(path)!r}: its folder is not there", "make the folder first")
+    if path.exists() and identity(path) in inputs:
+        raise UsageError(f"{option} {str(path)!r} would replace the input", "choose another name")
+    ours = option == "--report" and path.exists() and html.is_report(path)
+    if path.exists() and not overwrite and not ours:
+        raise UsageError(f"{option} {str(path)!r} exists", "add --overwrite to replace it")
+
+
+def write_report(
+    path: Path, results: Sequence[VideoResult], settings: TagSettings, quiet: bool, title: str = "Tagged videos"
+) -> None:
+    """Writes the page of these results, with pictures of the videos."""
     from xclip_cli.stills import strips
 
-    tagged = [result.video for result in job.results if result.error is None]
+    tagged = [result.video for result in results if result.error is None]
     with progress.bar("pictures", len(tagged), quiet or len(tagged) < 2, "videos/s") as update:
-        pictures = strips(tagged, job.settings, update)
-    html.write(path, job.results, pictures)
+        pictures = strips(tagged, settings, update)
+    html.write(path, results, pictures, title)
     if not quiet:
         console.print_line(f"report -> {path}")
 

@@ -3,14 +3,19 @@
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from rich.markup import escape
 from rich.table import Table
 
 from xclip_cli.batch import Batch
-from xclip_cli.cli import console, progress
+from xclip_cli.checkpoint import Checkpoint
+from xclip_cli.cli import console, cuts, progress
 from xclip_cli.errors import Interrupted, OutputError, UsageError, VideoError
+from xclip_cli.files import index_dir
+from xclip_cli.index.store import Store
+from xclip_cli.index.tags import IndexedTags
 from xclip_cli.labels import typed
 from xclip_cli.outputs import FORMATS, check_format, format_of
 from xclip_cli.results import SCORE_DIGITS, Segment, VideoResult
@@ -54,6 +59,18 @@ def announce(job: Batch, typed_labels: Sequence[str], quiet: bool, verbose: bool
     )
 
 
+@contextmanager
+def indexed_tags(
+    folder: Path | None, checkpoint: Checkpoint, settings: TagSettings, quiet: bool
+) -> Iterator[IndexedTags]:
+    """The engine of --from-index; says on stderr where its numbers are not those of tagging."""
+    with Store(folder or index_dir()) as store:
+        engine = IndexedTags(store, checkpoint, settings)
+        for line in () if quiet else engine.warnings:
+            console.print_warning(line)
+        yield engine
+
+
 def tell_skipped(path: str, reason: str) -> None:
     """Names on stderr a file that is left out."""
     console.err().print(f"[dim]skipped ({reason}): {console.shown(path)}[/]")
@@ -85,7 +102,7 @@ def watch(
     with progress.bar("tagging", len(job.videos), hidden, "videos/s") as update:
         try:
             for result in results:
-                _tell(result, quiet, verbose)
+                tell(result, quiet, verbose)
                 update(job.finished, failed=job.failed)
                 if strict and result.error is not None:
                     raise VideoError(f"{result.video} failed and --strict was asked for", _GO_ON)
@@ -94,7 +111,8 @@ def watch(
             raise Interrupted(f"stopped after {job.finished} of {len(job.videos)} videos", _GO_ON) from None
 
 
-def _tell(result: VideoResult, quiet: bool, verbose: bool) -> None:
+def tell(result: VideoResult, quiet: bool, verbose: bool) -> None:
+    """Says on stderr that a video failed, and what was made do with."""
     if result.error is not None:
         console.err().print(f"[red]failed:[/] {console.shown(result.video)}: {console.shown(result.error)}")
     elif not quiet:
@@ -152,44 +170,21 @@ def _table(segments: Sequence[Segment]) -> Table:
             filled = round((tag.score or 0.0) * _BAR_WIDTH)
             bar = f"[green]{'█' * filled}[/][dim]{'░' * (_BAR_WIDTH - filled)}[/]"
             score = "" if tag.score is None else f"{tag.score:.{SCORE_DIGITS}f}"
-            when = "" if tag.peak_score is None else f"{_clock(segment.start_seconds)} - {_clock(segment.end_seconds)}"
+            span = f"{console.clock(segment.start_seconds)} - {console.clock(segment.end_seconds)}"
+            when = "" if tag.peak_score is None else span
             table.add_row(when, escape(tag.label), bar, score)
     return table
-
-
-def _clock(seconds: float) -> str:
-    minutes, seconds = divmod(round(seconds, 1), 60)
-    return f"{minutes // 60:.0f}:{minutes % 60:02.0f}:{seconds:04.1f}"
 
 
 def prepare_cuts(folder: Path, settings: TagSettings) -> None:
     """Makes the folder for --cut. Raises UsageError without --window, OutputError where it cannot be made."""
     if settings.window_seconds is None:
         raise UsageError("--cut takes the segments of a timeline", "add --window auto")
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"cannot make the folder {str(folder)!r}: {error.strerror}", "choose another one") from error
+    cuts.prepare(folder)
 
 
 def cut_segments(job: Batch, folder: Path, quiet: bool) -> int:
     """Writes every segment with a label to a file of its own, names on stderr what fails, and gives how many did."""
-    from xclip_cli.video import cutting  # here, since it takes PyAV
-
     segments = [(r.video, s, s.tags[0]) for r in job.results for s in r.segments if s.tags[0].peak_score is not None]
-    taken = {Path(video).name.casefold() for video in job.videos}  # no input is replaced
-    ways: Counter[str] = Counter()
-    with progress.bar("cutting", len(segments), quiet) as update:
-        for number, (video, segment, tag) in enumerate(segments, start=1):
-            name = cutting.free_name(cutting.cut_name(video, tag.label, segment.start_seconds), taken)
-            interval = segment.start_seconds, segment.end_seconds
-            try:
-                ways[cutting.cut(video, *interval, folder / name, job.settings.decode_timeout_seconds)] += 1
-            except VideoError as error:
-                ways["failed"] += 1
-                console.err().print(f"[red]failed:[/] {console.shown(name)}: {console.shown(error.message)}")
-            update(number, failed=ways["failed"])
-    if not quiet:
-        counts = ", ".join(f"{count} {way}" for way, count in sorted(ways.items())) or "none"
-        console.print_line(f"segments cut: {counts} -> {folder}")
-    return ways["failed"]
+    parts = [cuts.Part(video, s.start_seconds, s.end_seconds, tag.label) for video, s, tag in segments]
+    return cuts.write(parts, job.videos, folder, job.settings.decode_timeout_seconds, quiet)

@@ -3,7 +3,8 @@
 from collections.abc import Iterable, Iterator
 from typing import Protocol
 
-from xclip_cli.results import VideoResult
+from xclip_cli.files import printable
+from xclip_cli.results import SCORE_DIGITS, TIME_DIGITS, VideoResult
 
 
 class Output(Protocol):
@@ -34,3 +35,10 @@ class Text:
         for index, result in enumerate(results):
             yield ((self.between if index else "") + self.video(result)).encode()
         yield self.stop.encode()
+
+
+def plain(column: str, value: object) -> object:
+    """A value of a column for formats with types: numbers are rounded as in the CSV, text is valid."""
+    if isinstance(value, float):
+        return round(value, TIME_DIGITS if column.endswith("_seconds") else SCORE_DIGITS)
+    return printable(value) if isinstance(value, str) else value

@@ -41,10 +41,11 @@ class Csv(Text):
     start = line(COLUMNS)
 
     def video(self, result: VideoResult) -> str:
-        return "".join(line(_cell(column, row[column]) for column in COLUMNS) for row in rows(result))
+        return "".join(line(cell(column, row[column]) for column in COLUMNS) for row in rows(result))
 
 
-def _cell(column: str, value: object) -> str:
+def cell(column: str, value: object) -> str:
+    """One of the columns, as text: numbers have fixed digits; None is empty."""
     if value is None:
         return ""
     return f"{value:.{_DIGITS[column]}f}" if column in _DIGITS else guarded(str(value))

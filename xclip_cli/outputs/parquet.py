@@ -4,8 +4,8 @@ import io
 from collections.abc import Iterable, Iterator
 from itertools import islice
 
-from xclip_cli.files import printable
-from xclip_cli.results import COLUMNS, SCORE_DIGITS, TIME_DIGITS, VideoResult, rows
+from xclip_cli.outputs.base import plain
+from xclip_cli.results import COLUMNS, VideoResult, rows
 
 _SECONDS = ("start_seconds", "end_seconds")
 _SCORES = ("score", "similarity")
@@ -38,10 +38,4 @@ def _type(pyarrow, column: str):
 
 
 def _values(row: dict[str, object]) -> dict[str, object]:
-    return {name: _value(name, row[name]) for name in COLUMNS}
-
-
-def _value(column: str, value: object) -> object:
-    if isinstance(value, float):
-        return round(value, TIME_DIGITS if column in _SECONDS else SCORE_DIGITS)
-    return printable(value) if isinstance(value, str) else value
+    return {name: plain(name, row[name]) for name in COLUMNS}

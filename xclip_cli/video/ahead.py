@@ -1,5 +1,6 @@
 """Decoding that runs ahead of whoever uses the clips, with few of them in memory at once."""
 
+from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from itertools import islice
@@ -11,6 +12,7 @@ from xclip_cli.video.types import Clip
 from xclip_cli.video.worker import DecodePool
 
 Key = TypeVar("Key")
+T = TypeVar("T")
 
 
 def decode_ahead(
@@ -40,3 +42,14 @@ def _outcome(future: Future) -> Clip | VideoError:
         return future.result()
     except VideoError as error:
         return error
+
+
+def take_ahead(begun: Iterator[T], count: int) -> Iterator[T]:
+    """The items in order; up to ``count`` of them, which begin as they are taken, are taken before they are asked for.
+
+    The next one is taken when whoever iterates is done with the one before.
+    """
+    waiting = deque(islice(begun, count))
+    while waiting:
+        yield waiting.popleft()
+        waiting.extend(islice(begun, 1))

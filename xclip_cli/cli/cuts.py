@@ -1,0 +1,47 @@
+"""Parts of videos, written out as files of their own: what --cut does, and what it says."""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from xclip_cli.cli import console, progress
+from xclip_cli.errors import OutputError, VideoError
+
+
+class Part(NamedTuple):
+    """[start_seconds, end_seconds) of a video, and what it is called."""
+
+    video: str
+    start_seconds: float
+    end_seconds: float
+    label: str
+
+
+def prepare(folder: Path) -> None:
+    """Makes the folder. Raises OutputError where it cannot be made."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"cannot make the folder {str(folder)!r}: {error.strerror}", "choose another one") from error
+
+
+def write(parts: Sequence[Part], inputs: Iterable[str], folder: Path, timeout_seconds: float, quiet: bool) -> int:
+    """Writes each part to a file, names on stderr what fails, and gives how many did; no input is replaced."""
+    from xclip_cli.video import cutting  # here, since it takes PyAV
+
+    taken = {Path(video).name.casefold() for video in inputs}
+    ways: Counter[str] = Counter()
+    with progress.bar("cutting", len(parts), quiet) as update:
+        for number, part in enumerate(parts, start=1):
+            name = cutting.free_name(cutting.cut_name(part.video, part.label, part.start_seconds), taken)
+            try:
+                ways[cutting.cut(*part[:3], folder / name, timeout_seconds)] += 1
+            except VideoError as error:
+                ways["failed"] += 1
+                console.err().print(f"[red]failed:[/] {console.shown(name)}: {console.shown(error.message)}")
+            update(number, failed=ways["failed"])
+    if not quiet:
+        counts = ", ".join(f"{count} {way}" for way, count in sorted(ways.items())) or "none"
+        console.print_line(f"segments cut: {counts} -> {folder}")
+    return ways["failed"]

@@ -1,0 +1,100 @@
+"""`xclip index`: videos in, so that they can be searched, and tagged again without being read again."""
+
+import time
+
+import typer
+
+from xclip_cli.cli import console, options, progress
+from xclip_cli.errors import Interrupted, UsageError
+from xclip_cli.files import index_dir
+from xclip_cli.settings import TagSettings
+
+
+def index(
+    paths: options.IndexPaths = None,
+    recursive: options.Recursive = False,
+    index: options.IndexFolder = None,
+    status: options.Status = False,
+    prune: options.Prune = False,
+    model: options.Model = TagSettings.model,
+    device: options.Device = TagSettings.device,
+    dtype: options.Dtype = TagSettings.dtype,
+    window: options.IndexWindow = "auto",
+    stride: options.Stride = None,
+    scenes: options.Scenes = False,
+    batch_size: options.BatchSize = TagSettings.batch_size,
+    workers: options.Workers = TagSettings.workers,
+    reader: options.Reader = TagSettings.reader,
+    decode_timeout: options.DecodeTimeout = TagSettings.decode_timeout_seconds,
+    quiet: options.Quiet = False,
+    verbose: options.Verbose = False,
+) -> None:
+    """Keep what a model knows of videos, for `xclip search` and `xclip tag --from-index`.
+
+    Run it again to add what is new or changed; what was moved or renamed is known again. Stopped or killed, it goes on.
+    """
+    from xclip_cli.index.store import Store
+
+    if not (paths or status or prune):
+        raise UsageError("nothing to index: no videos are named", "name videos or folders; --status says what is there")
+    settings = TagSettings(
+        model=model, device=device, dtype=dtype, window_seconds=options.seconds(window), stride_seconds=stride,
+        scenes=scenes, batch_size=batch_size, workers=workers, reader=reader, decode_timeout_seconds=decode_timeout,
+    )  # fmt: skip
+    with Store(index or index_dir(), create=bool(paths)) as store:
+        failed = _build(store, paths, recursive, settings, quiet, verbose) if paths else 0
+        if prune:
+            gone = store.prune()
+            console.print_line(f"taken out: {gone} whose files are gone")
+        if status:
+            _show(store)
+    raise typer.Exit(1 if failed else 0)
+
+
+def _build(store, paths: list[str], recursive: bool, settings: TagSettings, quiet: bool, verbose: bool) -> int:
+    """Brings videos into the index, and tells how many failed."""
+    from xclip_cli.batch import find_videos
+    from xclip_cli.cli import tag_view as view
+    from xclip_cli.index.build import Build
+    from xclip_cli.tagger import Tagger
+
+    started = time.perf_counter()
+    named, listed = options.read_paths(paths)
+    found = find_videos(named, recursive, listed, on_skip=view.tell_skipped if verbose and not quiet else None)
+    view.count_skipped(found.skipped, quiet)
+    build = Build(found.videos, Tagger(**vars(settings)), store, found.unreadable)
+    with progress.bar("indexing", len(found.videos), quiet, "videos/s") as update:
+        try:
+            for result in build.run():
+                view.tell(result, quiet, verbose)
+                update(build.finished, failed=build.failed)
+        except KeyboardInterrupt:
+            told = f"stopped after {build.finished} of {len(found.videos)} videos"
+            raise Interrupted(told, "nothing finished is lost: run the same command again to go on") from None
+    if not quiet:
+        seconds = time.perf_counter() - started
+        new = build.finished - build.before - build.failed
+        counts = f"{new} videos indexed ({build.before} before), {build.failed} failed, {build.windows} windows"
+        rate = f"{seconds:.1f} s, {build.windows / seconds:.1f} windows/s"
+        console.print_line(f"{counts}, {rate} -> {store.folder}, {store.num_bytes() / 1e6:.1f} MB")
+    return build.failed
+
+
+def _show(store) -> None:
+    """A row per model on stdout."""
+    columns = (
+        ("model", "model", None),
+        ("videos", "videos", 0),
+        ("gone", "gone", 0),
+        ("windows", "windows", 0),
+        ("hours", "hours", 2),
+        ("megabytes", "MB of windows", 1),
+        ("recipe", "made with", None),
+    )
+    rows = []
+    for known in store.collections():
+        status = store.status(known)
+        size = {"hours": status.seconds / 3600, "megabytes": status.num_bytes / 1e6}
+        rows.append(status._asdict() | size | {"model": known.model, "recipe": known.recipe})
+    console.print_table(columns, rows)
+    console.print_line(f"{store.folder}: {store.num_bytes() / 1e6:.1f} MB")

@@ -1,0 +1,92 @@
+"""Videos -> an index: what is new or changed meets the model, what is known is left alone."""
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from xclip_cli.embeddings import Embeddings
+from xclip_cli.errors import VideoError
+from xclip_cli.files import content_sha256, hash_file
+from xclip_cli.index.entries import Collection, Recipe, Stamp
+from xclip_cli.index.store import Store
+from xclip_cli.results import VideoResult
+from xclip_cli.tagger import Tagger
+from xclip_cli.video.source import shown
+
+
+def collection_of(tagger: Tagger) -> Collection:
+    """What an index would hold of the tagger's model and windows, before it holds anything."""
+    checkpoint, how = tagger.checkpoint, tagger.windowing
+    weights = None if checkpoint.identity else content_sha256(checkpoint.path)
+    prompted = getattr(tagger.model, "prompts", None) is not None
+    recipe = how.window_seconds, how.stride_seconds, how.scenes, tagger.settings.dtype, tagger.settings.reader
+    return Collection(0, checkpoint.name, checkpoint.fingerprint, weights, prompted, Recipe(*recipe))
+
+
+class Build:
+    """A run over videos that ends with them in an index: iterate over `run()`.
+
+    ``tagger`` has the model and, as its timeline, the windows to keep; those of the videos that ``unreadable`` gives a
+    reason for fail unopened. Raises UsageError where the index has this model with other windows, StoreError.
+    """
+
+    def __init__(self, videos: Sequence[str], tagger: Tagger, store: Store, unreadable: Mapping[str, str]):
+        self._videos, self._unreadable = videos, unreadable
+        self._tagger, self._store = tagger, store
+        self._known = store.begin(collection_of(tagger))
+        self.before = self.finished = self.failed = self.windows = 0
+
+    def run(self) -> Iterator[VideoResult]:
+        """One result, without segments, per video that the index did not know; ``error`` says why it takes one not."""
+        readable = [video for video in self._videos if video not in self._unreadable]
+        new = [video for video in readable if not self._is_known(video)]
+        self.before = self.finished = len(readable) - len(new)
+        for video, reason in self._unreadable.items():
+            yield self._result(video, {"error": reason})
+        stamps: dict[str, Stamp | None] = {}
+
+        def begun() -> Iterator[str]:
+            for video in new:
+                stamps[video] = Stamp.of(video)
+                yield video
+
+        for video, found in self._tagger.embed_many(begun()):
+            yield self._result(video, self._outcome(video, stamps.pop(video), found))
+
+    def _result(self, video: str, outcome: dict) -> VideoResult:
+        self.finished += 1
+        self.failed += "error" in outcome
+        return VideoResult(video, self._known.model, "", **outcome)
+
+    def _outcome(self, video: str, stamp: Stamp | None, found: Embeddings | VideoError) -> dict:
+        if isinstance(found, VideoError):
+            return {"error": found.message}
+        if not all(np.isfinite(features).all() for features in (found.windows, found.whole)):
+            return {"error": f"{shown(video)}: the model gives features of it that are no finite numbers"}
+        digest = hash_file(Path(video))
+        if Stamp.of(video) != stamp:
+            return {"error": f"{shown(video)} changed while it was read: run the same command again"}
+        self._store.add(self._known, os.path.realpath(video), stamp, digest, found)
+        self.windows += len(found.windows)
+        return {"warnings": found.timeline_warnings, "reader": found.reader}
+
+    def _is_known(self, video: str) -> bool:
+        """Whether the index has these bytes; if only their path or time of change is new, that is noted in it."""
+        path, stamp = os.path.realpath(video), Stamp.of(video)
+        if stamp is None:
+            return False
+        entry = self._store.entry(self._known, path)
+        if entry is not None and entry.stamp == stamp:
+            return True
+        moved = (other for other in self._store.of_size(self._known, stamp.size) if Stamp.of(other.path) is None)
+        candidates = list(moved) if entry is None else [entry] if entry.stamp.size == stamp.size else []
+        try:
+            digest = candidates and hash_file(Path(path))
+        except OSError:
+            return False  # its row will say so
+        same = next((candidate for candidate in candidates if candidate.sha256 == digest), None)
+        if same is not None:
+            self._store.rename(same, path, stamp)
+        return same is not None

@@ -1,0 +1,103 @@
+"""What an index says of its models and videos, and how it knows a file again."""
+
+import json
+import os
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from xclip_cli.errors import UsageError
+
+
+class Recipe(NamedTuple):
+    """What, besides the model, decides the features that are kept."""
+
+    window_seconds: float
+    stride_seconds: float
+    scenes: bool
+    dtype: str
+    reader: str
+
+    def __str__(self) -> str:
+        """As options of `xclip index`."""
+        how = f"--window {self.window_seconds:g} --stride {self.stride_seconds:g}" + " --scenes" * self.scenes
+        return f"{how} --dtype {self.dtype} --reader {self.reader}"
+
+
+@dataclass(frozen=True)
+class Collection:
+    """What an index holds of one model: ``num_rows`` windows of ``width`` features, those of lost videos included.
+
+    ``weights`` is the SHA-256 of the model's file where nothing beside it decides the answers, else None. ``prompted``:
+    the network has video-specific prompts. ``generation`` counts how often the rows were written anew.
+    """
+
+    id: int
+    model: str
+    fingerprint: str
+    weights: str | None
+    prompted: bool
+    recipe: Recipe
+    width: int = 0
+    generation: int = 0
+    num_rows: int = 0
+
+    @classmethod
+    def of_row(cls, row: tuple) -> "Collection":
+        """From a row of the database. Raises ValueError or TypeError where it is damaged."""
+        number, model, fingerprint, weights, prompted, recipe, *counts = row
+        return cls(number, model, fingerprint, weights, bool(prompted), Recipe(*json.loads(recipe)), *counts)
+
+    def require(self, recipe: Recipe) -> None:
+        """Raises UsageError where features of this recipe are wanted and others are kept."""
+        if self.recipe != recipe:
+            raise UsageError(
+                f"the index has {self.model} with {self.recipe}, not with {recipe}",
+                "take the options that it has, or another --index FOLDER",
+            )
+
+
+class Stamp(NamedTuple):
+    """How a file looks from outside."""
+
+    size: int
+    mtime_ns: int
+
+    @classmethod
+    def of(cls, path: str) -> "Stamp | None":
+        """None where there is no such file."""
+        try:
+            stat = os.stat(path)
+        except (OSError, ValueError):
+            return None
+        return cls(stat.st_size, stat.st_mtime_ns)
+
+
+class Entry(NamedTuple):
+    """A video of an index, by its real path: its file as it was read, and its windows, [first, first + count)."""
+
+    id: int
+    path: str
+    stamp: Stamp
+    sha256: str
+    first: int
+    count: int
+
+    @classmethod
+    def of_row(cls, row: tuple) -> "Entry":
+        number, path, size, mtime_ns, *rest = row
+        return cls(number, os.fsdecode(path), Stamp(size, mtime_ns), *rest)
+
+    @property
+    def holds(self) -> bool:
+        """Whether the file is there as it was read."""
+        return Stamp.of(self.path) == self.stamp
+
+
+class Status(NamedTuple):
+    """Of a collection: videos, how many of them are gone, windows, seconds, and bytes of windows on the disk."""
+
+    videos: int
+    gone: int
+    windows: int
+    seconds: float
+    num_bytes: int

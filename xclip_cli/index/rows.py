@@ -1,0 +1,95 @@
+"""The features of windows in one flat file: a row of float32 each, E features and then their length.
+
+Whoever reads looks at all of a file in less time than a database takes to hand the same numbers over.
+"""
+
+import os
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+
+from xclip_cli.errors import StoreError
+
+_CHUNK_BYTES = 1 << 20  # stays in the processor's cache between reading and multiplying
+_SHARE_ROWS = 1 << 16  # what a thread takes at a time
+_THREADS = min(8, os.cpu_count() or 1)
+
+
+def row_bytes(width: int) -> int:
+    """Of a row of so many features."""
+    return 4 * (width + 1)
+
+
+class Rows:
+    """``num_rows`` rows of ``width`` features. Raises StoreError where the file is shorter than that, or not there."""
+
+    def __init__(self, path: Path, width: int, num_rows: int):
+        self.width, self.num_rows, self._path = width, num_rows, path
+        found = path.stat().st_size if path.is_file() else 0
+        if found < num_rows * row_bytes(width):
+            raise StoreError(f"{str(path)!r} is damaged: it has {found} bytes of {num_rows} windows", "index again")
+
+    def read(self, first: int, count: int) -> np.ndarray:
+        """The features float32 (count, E) of rows."""
+        values = np.empty((count, self.width + 1), np.float32)
+        if count:
+            with self._path.open("rb", buffering=0) as file:
+                file.seek(first * row_bytes(self.width))
+                self._fill(file, values)
+        return np.ascontiguousarray(values[:, :-1])
+
+    def cosines(self, query: np.ndarray, spans: Iterable[tuple[int, int]]) -> np.ndarray:
+        """Cosines float32 (num_rows,) of the rows of spans [first, stop) with a query (E,); of others -inf."""
+        query = (query / np.linalg.norm(query)).astype(np.float32)
+        cosines = np.full(self.num_rows, -np.inf, np.float32)
+        with ThreadPoolExecutor(_THREADS) as pool:
+            list(pool.map(lambda span: self._scan(query, *span, cosines[slice(*span)]), _shares(spans)))
+        return cosines
+
+    def _scan(self, query: np.ndarray, first: int, stop: int, cosines: np.ndarray) -> None:
+        buffer = np.empty((_CHUNK_BYTES // row_bytes(self.width) + 1, self.width + 1), np.float32)
+        with self._path.open("rb", buffering=0) as file:
+            file.seek(first * row_bytes(self.width))
+            for done in range(0, stop - first, len(buffer)):
+                part = buffer[: stop - first - done]
+                self._fill(file, part)
+                np.divide(part[:, :-1] @ query, part[:, -1], out=cosines[done : done + len(part)])
+
+    def _fill(self, file, values: np.ndarray) -> None:
+        if file.readinto(memoryview(values).cast("B")) != values.nbytes:
+            raise StoreError(f"{str(self._path)!r} is damaged: it ends too early", "index again")
+
+
+def append(path: Path, num_rows: int, features: np.ndarray) -> None:
+    """Writes features (n, E) behind the rows that count, over any others, and brings them to the disk."""
+    lengths = np.maximum(np.linalg.norm(features.astype(np.float64), axis=1, keepdims=True), np.finfo(np.float32).tiny)
+    rows = np.concatenate([features, lengths], axis=1, dtype=np.float32, casting="same_kind")
+    with open(os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o666), "r+b", buffering=0) as file:
+        file.seek(num_rows * row_bytes(features.shape[1]))
+        if file.write(memoryview(rows).cast("B")) != rows.nbytes:
+            raise OSError("the disk is full")
+        os.fsync(file.fileno())
+
+
+def copy(rows: Rows, spans: Iterable[tuple[int, int]], target: Path) -> None:
+    """Writes the rows of spans [first, stop), one behind the other, to a file of their own."""
+    target.unlink(missing_ok=True)  # of a run that was killed
+    done = 0
+    for first, stop in _shares(spans):
+        append(target, done, rows.read(first, stop - first))
+        done += stop - first
+
+
+def _shares(spans: Iterable[tuple[int, int]]) -> Iterator[tuple[int, int]]:
+    """The same rows: adjoining spans, which are in order, as one, and of those no more than a share at a time."""
+    joined: list[list[int]] = []
+    for first, stop in spans:
+        if joined and joined[-1][1] == first:
+            joined[-1][1] = stop
+        else:
+            joined.append([first, stop])
+    for first, stop in joined:
+        for start in range(first, stop, _SHARE_ROWS):
+            yield start, min(start + _SHARE_ROWS, stop)

@@ -1,0 +1,306 @@
+"""An index on disk: SQLite knows the videos, a flat file per model holds the features of their windows (``rows``).
+
+A video is added in one transaction: its rows are written behind those that count, brought to the disk, and then named.
+After a kill at any moment the index is as before or as after, and rows that nobody names are written over. Writers wait
+for each other, a video at a time; readers see whole videos only.
+"""
+
+import json
+import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import numpy as np
+
+from xclip_cli.embeddings import Embeddings
+from xclip_cli.errors import StoreError, UsageError
+from xclip_cli.index.entries import Collection, Entry, Stamp, Status
+from xclip_cli.index.rows import Rows, append, copy, row_bytes
+
+FORMAT = 1
+LOCK_SECONDS = 60.0  # how long another writer may take over one video, or to write the rows anew
+_TABLES = """
+CREATE TABLE collections (
+    id INTEGER PRIMARY KEY, model TEXT NOT NULL, fingerprint TEXT NOT NULL UNIQUE, weights TEXT,
+    prompted INTEGER NOT NULL, recipe TEXT NOT NULL, width INTEGER NOT NULL DEFAULT 0,
+    generation INTEGER NOT NULL DEFAULT 0, num_rows INTEGER NOT NULL DEFAULT 0);
+CREATE TABLE videos (
+    id INTEGER PRIMARY KEY, collection INTEGER NOT NULL, path BLOB NOT NULL, size INTEGER NOT NULL,
+    mtime_ns INTEGER NOT NULL, sha256 TEXT NOT NULL, first INTEGER NOT NULL, count INTEGER NOT NULL,
+    duration_seconds REAL NOT NULL, end_seconds REAL NOT NULL, reader TEXT NOT NULL, warnings TEXT NOT NULL,
+    spans BLOB NOT NULL, scenes BLOB NOT NULL, whole BLOB NOT NULL, patches BLOB,
+    UNIQUE (collection, path), UNIQUE (collection, first));
+CREATE INDEX by_size ON videos (collection, size)"""
+_ENTRY = "SELECT id, path, size, mtime_ns, sha256, first, count FROM videos WHERE collection = ?"
+_ADD = (
+    "INSERT INTO videos (collection, path, size, mtime_ns, sha256, first, count, duration_seconds, end_seconds, reader,"
+    " warnings, spans, scenes, whole, patches) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+)
+
+
+class Store:
+    """The index in ``folder``, made where there is none if ``create``; a context manager.
+
+    Every method raises StoreError where the index cannot be read or written, is damaged, or is kept busy too long.
+    """
+
+    def __init__(self, folder: Path, create: bool = False):
+        self.folder, path = folder, folder / "index.sqlite"
+        with self._understood():
+            if create:
+                folder.mkdir(parents=True, exist_ok=True)
+            elif not path.is_file():
+                raise _no_index(folder)
+            self._base = sqlite3.connect(path, timeout=LOCK_SECONDS, isolation_level=None)
+        try:
+            self._check_format(create)
+        except BaseException:
+            self._base.close()
+            raise
+
+    def __enter__(self) -> "Store":
+        return self
+
+    def __exit__(self, *_) -> None:
+        self._base.close()
+
+    def _check_format(self, create: bool) -> None:
+        [(version,)] = self._all("PRAGMA user_version")
+        if version == 0 and create:
+            with self._transaction():
+                if self._all("PRAGMA user_version") == [(0,)]:  # another run may have been faster
+                    for statement in _TABLES.split(";"):
+                        self._base.execute(statement)
+                    self._base.execute(f"PRAGMA user_version = {FORMAT}")
+        elif version == 0:
+            raise _no_index(self.folder)
+        elif version != FORMAT:
+            raise StoreError(
+                f"the index in {str(self.folder)!r} has format {version}; this version reads {FORMAT}",
+                "choose another folder: --index FOLDER",
+            )
+
+    def collections(self) -> list[Collection]:
+        """What it holds, a model each."""
+        with self._understood():
+            return [Collection.of_row(row) for row in self._base.execute("SELECT * FROM collections ORDER BY id")]
+
+    def find(self, model: str, *, fingerprint: str | None = None, weights: str | None = None) -> Collection:
+        """What it holds of the model of this fingerprint, or of these weights. UsageError that names others, without.
+
+        ``model`` is its name, for the message.
+        """
+        held = self.collections()
+        for known in held:
+            if fingerprint == known.fingerprint or (weights is not None and weights == known.weights):
+                return known
+        names = ", ".join(dict.fromkeys(known.model for known in held)) or "no model"
+        was = " as it is now" if any(known.model == model for known in held) else ""
+        raise UsageError(
+            f"the index in {str(self.folder)!r} has nothing of {model}{was}: it has {names}",
+            f"xclip index FOLDER --model {model}" + (f", or take --model {held[0].model}" if held and not was else ""),
+        )
+
+    def begin(self, new: Collection) -> Collection:
+        """What it holds of a model, nothing yet if that is new. Raises UsageError where it was made in another way."""
+        values = new.model, new.fingerprint, new.weights, new.prompted, json.dumps(new.recipe)
+        with self._transaction():
+            self._base.execute(
+                "INSERT INTO collections (model, fingerprint, weights, prompted, recipe) VALUES (?, ?, ?, ?, ?)"
+                " ON CONFLICT DO NOTHING",
+                values,
+            )
+        known = self.find(new.model, fingerprint=new.fingerprint)
+        known.require(new.recipe)
+        return known
+
+    def entry(self, known: Collection, path: str) -> Entry | None:
+        """The video of this real path, if it is here."""
+        found = self._all(f"{_ENTRY} AND path = ?", known.id, os.fsencode(path))
+        return Entry.of_row(found[0]) if found else None
+
+    def holder(self, known: Collection, row: int) -> Entry | None:
+        """The video that a row is of; None where that was lost or replaced."""
+        found = self._all(f"{_ENTRY} AND first <= ? ORDER BY first DESC LIMIT 1", known.id, row)
+        entries = [entry for entry in map(Entry.of_row, found) if row < entry.first + entry.count]
+        return entries[0] if entries else None
+
+    def of_size(self, known: Collection, size: int) -> list[Entry]:
+        """The videos of so many bytes."""
+        return [Entry.of_row(row) for row in self._all(f"{_ENTRY} AND size = ?", known.id, size)]
+
+    def spans(self, known: Collection, place: str | None, since_ns: int) -> list[tuple[int, int]]:
+        """[first, stop) of the rows of videos, in order: of those in a folder, or of one, given by its real path.
+
+        None: anywhere. Only files changed at that time or later count.
+        """
+        query = "SELECT first, first + count FROM videos WHERE collection = ? AND mtime_ns >= ?"
+        values = [known.id, since_ns]
+        if place is not None:
+            inside = os.fsencode(os.path.join(place, ""))
+            query += " AND (path = ? OR path >= ? AND path < ?)"
+            values += os.fsencode(place), inside, inside[:-1] + bytes([inside[-1] + 1])
+        return self._all(f"{query} ORDER BY first", *values)
+
+    def timeline(self, entry: Entry) -> tuple[np.ndarray, float]:
+        """The windows of a video, float64 (W, 2), and where it ends, in seconds."""
+        [(spans, end)] = self._all("SELECT spans, end_seconds FROM videos WHERE id = ?", entry.id)
+        with self._understood():
+            return np.frombuffer(spans, "<f8").reshape(entry.count, 2), end
+
+    def rows(self, known: Collection) -> Rows:
+        """The features of its windows; to be used while it is `reading`."""
+        now = self._now(known)
+        return Rows(self._file(now), now.width, now.num_rows)
+
+    def read(self, known: Collection, entry: Entry) -> Embeddings:
+        """All that is kept of a video, while it is `reading`."""
+        rows = self.rows(known)
+        [(duration, end, reader, warnings, spans, scenes, whole, patches)] = self._all(
+            "SELECT duration_seconds, end_seconds, reader, warnings, spans, scenes, whole, patches FROM videos"
+            " WHERE id = ?",
+            entry.id,
+        )
+        with self._understood():
+            return Embeddings(
+                whole=_numbers(whole, "<f4"),
+                patches=None if patches is None else _numbers(patches, "<f4").reshape(-1, rows.width),
+                windows=rows.read(entry.first, entry.count),
+                spans=_numbers(spans, "<f8").reshape(entry.count, 2),
+                scenes=_numbers(scenes, "<i8").reshape(entry.count),
+                duration_seconds=duration,
+                end_seconds=end,
+                warnings=tuple(json.loads(warnings)[0]),
+                timeline_warnings=tuple(json.loads(warnings)[1]),
+                reader=reader,
+            )
+
+    def add(self, known: Collection, path: str, stamp: Stamp, sha256: str, video: Embeddings) -> None:
+        """Adds a video, or takes it anew. It is here, whole and on the disk, when this returns."""
+        warnings = json.dumps([video.warnings, video.timeline_warnings])
+        arrays = (video.spans, "<f8"), (video.scenes, "<i8"), (video.whole, "<f4"), (video.patches, "<f4")
+        blobs = [None if values is None else values.astype(kind).tobytes() for values, kind in arrays]
+        with self._transaction():
+            now = self._now(known)
+            append(self._file(now), now.num_rows, video.windows)
+            place, count = os.fsencode(path), len(video.windows)
+            self._base.execute("DELETE FROM videos WHERE collection = ? AND path = ?", (known.id, place))
+            said = video.duration_seconds, video.end_seconds, video.reader, warnings
+            self._base.execute(_ADD, (known.id, place, *stamp, sha256, now.num_rows, count, *said, *blobs))
+            grown = count, video.windows.shape[1], known.id
+            self._base.execute("UPDATE collections SET num_rows = num_rows + ?, width = ? WHERE id = ?", grown)
+
+    def rename(self, entry: Entry, path: str, stamp: Stamp) -> None:
+        """The same bytes lie at another path now, or have another time of change."""
+        values = os.fsencode(path), *stamp, entry.id
+        with self._transaction():
+            self._base.execute("UPDATE OR REPLACE videos SET path = ?, size = ?, mtime_ns = ? WHERE id = ?", values)
+
+    def status(self, known: Collection) -> Status:
+        """How much it holds of a model; asks the disk whether every file is there."""
+        entries = [Entry.of_row(row) for row in self._all(_ENTRY, known.id)]
+        [(seconds,)] = self._all("SELECT total(end_seconds) FROM videos WHERE collection = ?", known.id)
+        gone = sum(Stamp.of(entry.path) is None for entry in entries)
+        size = known.num_rows * row_bytes(known.width)
+        return Status(len(entries), gone, sum(entry.count for entry in entries), seconds, size)
+
+    def num_bytes(self) -> int:
+        """What it takes on the disk."""
+        return sum(file.stat().st_size for file in self.folder.iterdir() if _is_ours(file))
+
+    def prune(self) -> int:
+        """Takes videos out whose files are gone, and gives their room back; tells how many they were."""
+        with self._transaction():
+            paths = self._all("SELECT id, path FROM videos")
+            gone = [(number,) for number, path in paths if Stamp.of(os.fsdecode(path)) is None]
+            self._base.executemany("DELETE FROM videos WHERE id = ?", gone)
+            for row in self._base.execute("SELECT * FROM collections").fetchall():
+                self._compact(Collection.of_row(row))
+        with self._transaction():  # nobody writes, and who reads has the file open
+            named = {self._file(known).name for known in self.collections()}
+            for file in self.folder.glob("*.rows"):
+                if _is_ours(file) and file.name not in named:
+                    with suppress(OSError):
+                        file.unlink()
+        with self._understood():
+            self._base.execute("VACUUM")
+        return len(gone)
+
+    def _compact(self, known: Collection) -> None:
+        """Writes the rows that count to a new file, where some do not."""
+        videos = self._all("SELECT first, count, id FROM videos WHERE collection = ? ORDER BY first", known.id)
+        num_rows = sum(count for _, count, _ in videos)
+        if num_rows == known.num_rows:
+            return
+        spans = [(first, first + count) for first, count, _ in videos]
+        target = self.folder / _rows_name(known.id, known.generation + 1)
+        copy(self.rows(known), spans, target)
+        first = 0
+        for _, count, number in videos:
+            self._base.execute("UPDATE videos SET first = ? WHERE id = ?", (first, number))
+            first += count
+        values = num_rows, known.id
+        self._base.execute("UPDATE collections SET generation = generation + 1, num_rows = ? WHERE id = ?", values)
+
+    def _now(self, known: Collection) -> Collection:
+        [row] = self._all("SELECT * FROM collections WHERE id = ?", known.id)
+        with self._understood():
+            return Collection.of_row(row)
+
+    def _file(self, known: Collection) -> Path:
+        return self.folder / _rows_name(known.id, known.generation)
+
+    def _all(self, query: str, *values) -> list[tuple]:
+        with self._understood():
+            return self._base.execute(query, values).fetchall()
+
+    @contextmanager
+    def reading(self) -> Iterator[None]:
+        """One view of the index for the body, whatever other runs write; they wait for it, so it has to be short."""
+        with self._transaction("DEFERRED"):
+            yield
+
+    @contextmanager
+    def _transaction(self, kind: str = "IMMEDIATE") -> Iterator[None]:
+        """All that the body writes, or none of it; no other run writes meanwhile."""
+        with self._understood():
+            self._base.execute(f"BEGIN {kind}")
+            try:
+                yield
+                self._base.execute("COMMIT")
+            except BaseException:
+                if self._base.in_transaction:
+                    self._base.execute("ROLLBACK")
+                raise
+
+    @contextmanager
+    def _understood(self) -> Iterator[None]:
+        what = f"the index in {str(self.folder)!r}"
+        try:
+            yield
+        except sqlite3.OperationalError as error:
+            hint = "wait for the run that uses it, or check the disk"
+            raise StoreError(f"{what} cannot be used now: {error}", hint) from error
+        except (sqlite3.DatabaseError, ValueError, TypeError) as error:
+            raise StoreError(f"{what} is damaged: {error}", "delete it and index again") from error
+        except OSError as error:
+            hint = "free space, or choose another --index FOLDER"
+            raise StoreError(f"{what} cannot be used: {error.strerror or error}", hint) from error
+
+
+def _numbers(blob: bytes, kind: str) -> np.ndarray:
+    return np.frombuffer(blob, kind).copy()
+
+
+def _rows_name(number: int, generation: int) -> str:
+    return f"model-{number}-{generation}.rows"
+
+
+def _is_ours(file: Path) -> bool:
+    return file.name.startswith("index.sqlite") or (file.name.startswith("model-") and file.suffix == ".rows")
+
+
+def _no_index(folder: Path) -> StoreError:
+    return StoreError(f"there is no index in {str(folder)!r}", "make one with: xclip index FOLDER")

@@ -1,0 +1,181 @@
+"""Questions to an index: a sentence or an example -> the moments of all videos that come nearest, exactly.
+
+A question is compared, by cosine, with every window that is kept. What it costs is reading them once; neither torch nor
+a video is touched where the sentence was asked before.
+"""
+
+import os
+import re
+from dataclasses import asdict, dataclass
+from heapq import nlargest
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from xclip_cli import hub
+from xclip_cli.errors import VideoError
+from xclip_cli.files import content_sha256
+from xclip_cli.index.entries import Collection
+from xclip_cli.index.store import Store
+from xclip_cli.labels import Label, LabelSet
+from xclip_cli.labels.typed import understand
+from xclip_cli.registry import MODELS
+from xclip_cli.results import Moment
+from xclip_cli.settings import TagSettings
+from xclip_cli.textcache import prompt_features
+from xclip_cli.timeline import cells
+from xclip_cli.video.source import shown
+
+
+@dataclass(frozen=True)
+class Scope:
+    """Where to look: in a folder or a video (its real path), in files changed since a time in nanoseconds."""
+
+    place: str | None = None
+    since_ns: int = 0
+
+
+class Answer(NamedTuple):
+    """Moments, best first, of so many ``windows``; ``lost`` files were passed over: they are gone or have changed."""
+
+    moments: list[Moment]
+    lost: list[str]
+    windows: int
+
+
+def collection(store: Store, model: str) -> Collection:
+    """What the index holds of a model, a name or a path. Raises UsageError, ModelError.
+
+    The model is known by the bytes of its file alone, where these decide all; else it is opened, which takes torch.
+    """
+    path = hub.local_file(MODELS[model]) if model in MODELS else Path(model).expanduser()
+    if path is not None and path.is_file():
+        weights = content_sha256(path)
+        if any(known.weights == weights for known in store.collections()):
+            return store.find(model, weights=weights)
+    from xclip_cli.checkpoint import open_checkpoint
+
+    checkpoint = open_checkpoint(model)
+    return store.find(checkpoint.name, fingerprint=checkpoint.fingerprint)
+
+
+def sentence(text: str, known: Collection, model: str) -> np.ndarray:
+    """What to look for, float32 (E,), in words; names that built-in label sets have in other languages are understood.
+
+    Raises LabelError for a text that is empty or longer than the model reads.
+    """
+    [label] = understand(LabelSet("search", (Label(text.strip(), (text.strip(),)),))).labels
+    features = prompt_features([label], _Named(known.fingerprint, model))
+    return np.mean([_unit(features[prompt]) for prompt in label.prompts], axis=0)
+
+
+@dataclass(frozen=True)
+class _Named:
+    """As much of a checkpoint as text features take, opened only where they are not on the disk."""
+
+    fingerprint: str
+    name: str
+
+    def text_encoder(self):
+        from xclip_cli.checkpoint import open_checkpoint
+
+        return open_checkpoint(self.name).text_encoder()
+
+
+def example(text: str, store: Store, known: Collection, settings: TagSettings) -> np.ndarray:
+    """What to look for, float32 (E,), as a video: ``clip.mp4``, or ``clip.mp4@12.5`` for what is seen at that second.
+
+    A video of the index is not decoded. Raises VideoError.
+    """
+    path, at = _video_and_moment(text)
+    with store.reading():
+        entry = store.entry(known, os.path.realpath(path))
+        kept = store.read(known, entry) if entry is not None and entry.holds else None
+    if kept is None:
+        return _features(path, at, known.recipe.window_seconds, settings)
+    if at is None:
+        return kept.whole
+    if at >= kept.end_seconds:
+        raise VideoError(f"{shown(path)} has no moment {at:g} s: it ends at {kept.end_seconds:.3f} s")
+    return kept.windows[np.abs(kept.spans.mean(axis=1) - at).argmin()]
+
+
+def _video_and_moment(text: str) -> tuple[str, float | None]:
+    path, _, at = text.rpartition("@")
+    if not path or os.path.exists(text) or not re.fullmatch(r"\d+(\.\d*)?", at):
+        return text, None
+    return path, float(at)
+
+
+def _features(path: str, at: float | None, window_seconds: float, settings: TagSettings) -> np.ndarray:
+    from xclip_cli.tagger import Tagger
+    from xclip_cli.video.worker import DecodePool
+
+    tagger = Tagger(**asdict(settings))
+    start = None if at is None else max(0.0, at - window_seconds / 2)
+    span = start, None if at is None else start + window_seconds
+    with DecodePool(settings.reader, 1, settings.decode_timeout_seconds) as pool:
+        clip = pool.submit(path, tagger.checkpoint.num_frames, 1, *span, resize=tagger.resize).result()
+    return tagger.encode([clip]).video[0].float().numpy(force=True)
+
+
+def find(store: Store, known: Collection, query: np.ndarray, top_k: int, scope: Scope) -> Answer:
+    """The ``top_k`` moments that come nearest to a query (E,), those of one video apart from each other.
+
+    Videos are taken from the one with the best window down, until what is left cannot be among the best.
+    """
+    found: list[Moment] = []
+    lost = []
+    with store.reading():
+        rows = store.rows(known)
+        spans = [(0, rows.num_rows)] if scope == Scope() else store.spans(known, scope.place, scope.since_ns)
+        cosines = rows.cosines(query, spans)
+        compared = cosines > -np.inf
+        usual = cosines.mean(where=compared, dtype=np.float64) if compared.any() else 0.0
+        while compared.any() and cosines[best := int(cosines.argmax())] > -np.inf:
+            if len(found) == top_k and found[-1].score >= cosines[best]:
+                break
+            entry = store.holder(known, best)
+            own = slice(best, best + 1) if entry is None else slice(entry.first, entry.first + entry.count)
+            if entry is not None and entry.holds:
+                spans, end = store.timeline(entry)
+                found += _moments(entry.path, spans, end, cosines[own], usual, top_k)
+                found = nlargest(top_k, found, key=lambda moment: moment.score)
+            elif entry is not None:
+                lost.append(entry.path)
+            cosines[own] = -np.inf
+    return Answer(found, lost, int(compared.sum()))
+
+
+def _moments(path: str, spans: np.ndarray, end: float, cosines: np.ndarray, usual: float, most: int) -> list[Moment]:
+    borders, middles = cells(spans, end), spans.mean(axis=1)
+    return [
+        Moment(path, float(borders[first]), float(borders[stop]), float(cosines[peak]), float(middles[peak]))
+        for first, stop, peak in peaks(cosines, usual, most)
+    ]
+
+
+def peaks(cosines: np.ndarray, usual: float, most: int) -> list[tuple[int, int, int]]:
+    """The moments of one video, from cosines (W,) of its windows: windows [first, stop) and the best of them.
+
+    A moment is a window that is better than those beside it, with all around it that come at least half as far above
+    what is ``usual``; the best moments take their windows first, and there are up to ``most``.
+    """
+    before, after = np.append(-np.inf, cosines[:-1]), np.append(cosines[1:], -np.inf)
+    tops = np.flatnonzero((cosines >= before) & (cosines > after))
+    free, found = np.ones(len(cosines), bool), []
+    for peak in tops[np.argsort(-cosines[tops], kind="stable")].tolist():
+        if free[peak] and len(found) < most:
+            near = min(cosines[peak], (cosines[peak] + usual) / 2)
+            borders = np.flatnonzero((cosines < near) | ~free)
+            place = int(np.searchsorted(borders, peak))
+            first = int(borders[place - 1]) + 1 if place else 0
+            stop = int(borders[place]) if place < len(borders) else len(cosines)
+            free[first:stop] = False
+            found.append((first, stop, peak))
+    return found
+
+
+def _unit(features: np.ndarray) -> np.ndarray:
+    return features / np.linalg.norm(features)
