@@ -139,6 +139,14 @@ def bert_model(tmp_path_factory, bert_config):
 
 
 @pytest.fixture(scope="session")
+def plain_model(tmp_path_factory, toy_config):
+    """The path of such a model without video-specific prompts."""
+    from dataclasses import replace
+
+    return _toy_file(tmp_path_factory, replace(toy_config, prompt_layers=0))
+
+
+@pytest.fixture(scope="session")
 def toy_model(tmp_path_factory, toy_config):
     """The path of a small X-CLIP with random weights, in our own format."""
     return _toy_file(tmp_path_factory, toy_config)
@@ -152,11 +160,12 @@ def _toy_file(tmp_path_factory, config) -> str:
     from xclip_cli.registry import Preprocessing
 
     path = tmp_path_factory.mktemp("toy") / "toy.safetensors"
+    name = "toy" if config.prompt_layers else "plain"
     with torch.random.fork_rng():
         torch.manual_seed(0)
         model = Xclip(config)
     preprocessing = Preprocessing(resize=36, crop=32, mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
-    save(model, path, preprocessing=preprocessing, name="toy")
+    save(model, path, preprocessing=preprocessing, name=name)
     return str(path)
 
 

@@ -1,0 +1,169 @@
+"""`xclip index` and `xclip tag --from-index`: read once, asked often."""
+
+import os
+import shutil
+
+import numpy as np
+import pytest
+
+LABELS = ["--labels", "running,dunking,a dog"]
+
+
+@pytest.fixture
+def run(xclip, plain_model, tmp_path):
+    """The program with a model without prompts and an index of its own."""
+
+    def run(command, *arguments, model=plain_model, text=True):
+        own = () if "--status" in arguments else ("--model", model)
+        return xclip(command, *arguments, *own, "--index", tmp_path / "index", text=text)
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def long_clip(tmp_path_factory):
+    """Half a minute that changes."""
+    import cv2
+
+    path = tmp_path_factory.mktemp("long") / "long.mp4"
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"mp4v"), 8, (64, 48))
+    rng = np.random.default_rng(1)
+    for _ in range(12):
+        ground = rng.integers(0, 256, (6, 8, 3), np.uint8).repeat(8, 0).repeat(8, 1)
+        for number in range(20):
+            writer.write(np.roll(ground, number, axis=1))
+    writer.release()
+    return path
+
+
+@pytest.fixture
+def folder(clips, long_clip):
+    shutil.copy(long_clip, clips / "long.mp4")
+    return clips
+
+
+def told(done):
+    return done.stderr.splitlines()[-1].split(" -> ")[0]
+
+
+@pytest.mark.parametrize(
+    "how",
+    [(), ("--window", "auto", "--threshold", "0.3"), ("--top-k", "2", "--format", "json"),
+     ("--window", "auto", "--format", "jsonl", "--exclusive"), ("--background", "nothing at all")],
+)  # fmt: skip
+def test_tags_of_the_index_are_those_of_the_videos(run, xclip, plain_model, folder, how):
+    assert run("index", folder).returncode == 0
+    decoded = xclip("tag", folder, *LABELS, *how, "--model", plain_model, text=False)
+    indexed = run("tag", folder, *LABELS, *how, "--from-index", text=False)
+    assert decoded.returncode == indexed.returncode == 0, indexed.stderr
+    assert indexed.stdout == decoded.stdout and len(decoded.stdout.splitlines()) > 4
+    assert indexed.stderr == b""
+
+
+def test_prompts_look_at_what_is_kept_of_whole_videos_and_are_left_out_of_windows_aloud(run, xclip, toy_model, folder):
+    assert run("index", folder, model=toy_model).returncode == 0
+    decoded = xclip("tag", folder, *LABELS, "--model", toy_model)
+    indexed = run("tag", folder, *LABELS, "--from-index", model=toy_model)
+    assert indexed.stdout == decoded.stdout and indexed.stderr == ""
+    timeline = run("tag", folder, *LABELS, "--from-index", "--window", "auto", model=toy_model)
+    assert timeline.returncode == 0 and timeline.stderr.startswith("warning: toy prompts its labels with each window's")
+
+
+def test_nothing_is_decoded(run, folder):
+    run("index", folder)
+    before = run("tag", folder, *LABELS, "--from-index")
+    for video in folder.iterdir():
+        stat = video.stat()
+        video.write_bytes(bytes(stat.st_size))
+        os.utime(video, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    after = run("tag", folder, *LABELS, "--from-index")
+    assert after.returncode == 0 and after.stdout == before.stdout
+    assert run("tag", folder, *LABELS).returncode == 1
+
+
+def test_what_the_index_lacks_is_a_row_that_says_what_to_do(run, folder, make_clip):
+    run("index", folder)
+    make_clip(folder / "new.mp4", shade=5)
+    make_clip(folder / "a.mp4", num_frames=20)
+    done = run("tag", folder, folder / "none.mp4", *LABELS, "--from-index", "--top-k", "1")
+    assert done.returncode == 1
+    errors = {line.split(",")[0].rpartition("/")[2]: line for line in done.stdout.splitlines() if ",error," in line}
+    assert set(errors) == {"new.mp4", "a.mp4", "none.mp4"}
+    assert "'new.mp4' is not in the index: run xclip index" in errors["new.mp4"]
+    assert "'a.mp4' has changed since it was indexed: run xclip index" in errors["a.mp4"]
+    assert "'none.mp4' is not there" in errors["none.mp4"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [(("--from-index", "--window", "8"), "--window 2 --stride 1"), (("--from-index", "--num-clips", "2"), "one view"),
+     (("--from-index", "--dtype", "bfloat16"), "--dtype float32"), ((), "--index is used with --from-index")],
+)  # fmt: skip
+def test_what_the_index_cannot_answer_is_one_line(run, folder, arguments, said):
+    run("index", folder / "a.mp4")
+    done = run("tag", folder, *LABELS, *arguments)
+    assert done.returncode == 2 and done.stdout == ""
+    assert done.stderr.startswith("error:") and said in done.stderr and "Traceback" not in done.stderr
+
+
+def test_a_model_that_is_not_in_the_index_is_told_which_are(run, folder, toy_model):
+    run("index", folder / "a.mp4")
+    for command in (("tag", folder, *LABELS, "--from-index"), ("search", "a dog")):
+        done = run(*command, model=toy_model)
+        assert done.returncode == 2 and "has nothing of toy: it has plain" in done.stderr
+
+
+def test_no_index_is_one_line(run, folder):
+    for command in (("tag", folder, *LABELS, "--from-index"), ("search", "a dog"), ("index", "--status")):
+        done = run(*command)
+        assert done.returncode == 1 and "there is no index in" in done.stderr and "xclip index FOLDER" in done.stderr
+
+
+def test_only_what_is_new_is_read(run, folder, make_clip):
+    assert told(run("index", folder)).startswith("4 videos indexed (0 before), 0 failed, 33 windows")
+    assert told(run("index", folder)).startswith("0 videos indexed (4 before), 0 failed, 0 windows")
+    os.utime(folder / "a.mp4", (1, 1))
+    (folder / "b c.mp4").rename(folder / "moved.mp4")
+    assert told(run("index", folder)).startswith("0 videos indexed (4 before), 0 failed")
+    done = run("tag", folder, *LABELS, "--from-index")
+    assert done.returncode == 0 and "moved.mp4" in done.stdout
+    make_clip(folder / "a.mp4", num_frames=30, shade=3)
+    make_clip(folder / "new.mp4", shade=4)
+    assert told(run("index", folder)).startswith("2 videos indexed (3 before), 0 failed")
+
+
+def test_a_video_that_fails_is_named_and_not_kept(run, folder):
+    (folder / "broken.mp4").write_bytes(b"no video at all")
+    done = run("index", folder)
+    assert done.returncode == 1 and done.stdout == ""
+    assert (
+        "failed:" in done.stderr
+        and "broken.mp4" in done.stderr
+        and told(done).startswith("4 videos indexed (0 before), 1")
+    )
+    (folder / "broken.mp4").unlink()
+    assert run("index", folder).returncode == 0
+
+
+def test_status_and_prune(run, folder):
+    run("index", folder)
+    (folder / "long.mp4").unlink()
+    head, row = (line.split("\t") for line in run("index", "--status").stdout.splitlines())
+    assert dict(zip(head, row, strict=True)) | {"MB of windows": "", "hours": ""} == {
+        "model": "plain", "videos": "4", "gone": "1", "windows": "33", "hours": "", "MB of windows": "",
+        "made with": "--window 2 --stride 1 --dtype float32 --reader auto",
+    }  # fmt: skip
+    done = run("index", "--prune", "--status")
+    assert "taken out: 1 whose files are gone" in done.stderr
+    assert done.stdout.splitlines()[1].split("\t")[1:4] == ["3", "0", "3"]
+
+
+def test_an_index_has_one_kind_of_windows_of_a_model(run, folder):
+    assert run("index", folder / "a.mp4", "--window", "4").returncode == 0
+    done = run("index", folder)
+    assert done.returncode == 2 and "has plain with --window 4 --stride 2" in done.stderr
+
+
+def test_nothing_to_index_is_wrong_usage(run):
+    done = run("index")
+    assert done.returncode == 2 and "no videos are named" in done.stderr

@@ -1,0 +1,92 @@
+"""`xclip search`: a sentence or an example in, moments out."""
+
+import csv
+import io
+import json
+import os
+
+import pytest
+
+QUERY = "two dogs, running"
+
+
+@pytest.fixture
+def search(xclip, plain_model, clips, make_clip, tmp_path):
+    for shade, name in enumerate(("long.mp4", "x\x1b[31m.mp4"), start=3):
+        make_clip(clips / name, num_frames=120, shade=shade)
+    own = ("--model", plain_model, "--index", tmp_path / "index")
+    assert xclip("index", clips, *own).returncode == 0
+    return lambda *arguments: xclip("search", *arguments, *own)
+
+
+def rows(text):
+    return list(csv.DictReader(io.StringIO(text, newline="")))
+
+
+def test_moments_are_rows_best_first(search, clips):
+    done = search(QUERY)
+    assert done.returncode == 0 and done.stderr == ""
+    found = rows(done.stdout)
+    assert list(found[0]) == ["video", "start_seconds", "end_seconds", "rank", "score", "query", "model"]
+    assert [row["rank"] for row in found] == [str(n) for n in range(1, len(found) + 1)] and len(found) >= 5
+    scores = [float(row["score"]) for row in found]
+    assert scores == sorted(scores, reverse=True) and -1 <= scores[-1] <= scores[0] <= 1
+    assert {row["video"] for row in found} == {os.path.realpath(clip) for clip in clips.iterdir()}
+    assert {(row["query"], row["model"]) for row in found} == {(QUERY, "plain")}
+    assert search(QUERY).stdout == done.stdout
+
+
+def test_every_format_says_the_same(search, tmp_path):
+    expected = [(row["video"], float(row["score"])) for row in rows(search(QUERY, "--top-k", "3").stdout)]
+    documents = json.loads(search(QUERY, "-k", "3", "--format", "json").stdout)
+    lines = [json.loads(line) for line in search(QUERY, "-k", "3", "--format", "jsonl").stdout.splitlines()]
+    assert documents == lines and [(row["video"], row["score"]) for row in lines] == expected and len(expected) == 3
+    done = search(QUERY, "-k", "3", "-o", tmp_path / "found.json")
+    assert done.stdout == "" and json.loads((tmp_path / "found.json").read_text()) == documents
+    assert search(QUERY, "-o", tmp_path / "found.json").returncode == 2
+    assert search(QUERY, "-o", tmp_path / "found.json", "--overwrite").returncode == 0
+    table = search(QUERY, "-k", "3", "--format", "table").stdout
+    assert len(table.splitlines()) == 3 and "\x1b[31m" not in table and f"{expected[0][1]:.4f}" in table
+
+
+def test_like_finds_the_example_first_whether_it_is_indexed_or_not(search, clips, tmp_path):
+    for text in (clips / "long.mp4", f"{clips / 'long.mp4'}@5"):
+        first = rows(search("--like", text).stdout)[0]
+        assert first["video"].endswith("long.mp4") and float(first["score"]) > 0.99
+    assert rows(search("--like", f"{clips / 'long.mp4'}@5").stdout)[0]["score"] == "1.0000"
+    outside = (clips / "long.mp4").rename(tmp_path / "outside.mp4")
+    (clips / "other.mp4").hardlink_to(outside)
+    for moment in ("", "@5"):
+        done = search("--like", f"{outside}{moment}")
+        assert done.returncode == 0 and "passed over: 1 video that is gone" in done.stderr
+    done = search("--like", f"{outside}@60")
+    assert done.returncode == 1 and "error:" in done.stderr and done.stdout == ""
+
+
+def test_a_place_and_a_time_narrow_it(search, clips):
+    video = clips / "a.mp4"
+    assert {row["video"] for row in rows(search(QUERY, "--in", video).stdout)} == {os.path.realpath(video)}
+    assert len(rows(search(QUERY, "--in", clips).stdout)) >= 5
+    assert len(rows(search(QUERY, "--since", "2h").stdout)) >= 5
+    done = search(QUERY, "--since", "0s")
+    assert done.returncode == 0 and rows(done.stdout) == [] and "nothing is indexed there" in done.stderr
+
+
+def test_the_report_and_the_cuts_are_those_of_tagging(search, tmp_path):
+    done = search("a </script> dog", "-k", "4", "--report", tmp_path / "r.html", "--cut", tmp_path / "cuts")
+    assert done.returncode == 0 and "segments cut: " in done.stderr
+    page = (tmp_path / "r.html").read_text()
+    assert "Moments: a &lt;/script&gt; dog" in page and page.count('class="mark') == 4
+    assert len(list((tmp_path / "cuts").glob("*__a-__script_-dog__*.mp4"))) == 4
+    (tmp_path / "mine.html").write_text("mine")
+    assert search(QUERY, "--report", tmp_path / "mine.html").returncode == 2
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [[], [QUERY, "--like", "a.mp4"], [QUERY, "--since", "soon"], [QUERY, "--in", "nowhere"], [""],
+     [QUERY, "-o", "x.srt"], [QUERY, "--top-k", "0"], [QUERY * 50]],
+)  # fmt: skip
+def test_a_wrong_question_is_one_line(search, arguments):
+    done = search(*arguments)
+    assert done.returncode == 2 and done.stdout == "" and "Traceback" not in done.stderr
