@@ -21,14 +21,12 @@ SHARED = Path(__file__).resolve().parents[2] / "shared"
 
 @pytest.fixture(scope="session", autouse=True)
 def cache(tmp_path_factory):
-    """A cache of the tests' own, for this process and the programs it starts."""
-    folder = tmp_path_factory.mktemp("cache")
-    before = os.environ.get("XCLIP_CACHE")
-    os.environ["XCLIP_CACHE"] = str(folder)
-    yield folder
-    os.environ.pop("XCLIP_CACHE")
-    if before:
-        os.environ["XCLIP_CACHE"] = before
+    """A cache and an index of the tests' own, for this process and the programs it starts; gives the cache."""
+    own = {"XCLIP_CACHE": tmp_path_factory.mktemp("cache"), "XDG_DATA_HOME": tmp_path_factory.mktemp("data")}
+    with pytest.MonkeyPatch.context() as patch:
+        for name, folder in own.items():
+            patch.setenv(name, str(folder))
+        yield own["XCLIP_CACHE"]
 
 
 @contextmanager

@@ -58,6 +58,8 @@ def patient(command):
 def test_the_command_runs(xclip, desk, command):
     """By a shell where it asks for more of one than to split words."""
     program, *arguments = shlex.split(command, comments=True)
+    if {"search", "--from-index", "--status", "--prune"} & set(arguments):
+        assert xclip("index", "my-videos", cwd=desk).returncode == 0
     done = run(desk, command) if set(command) & set("$|") else xclip(*arguments, cwd=desk)
     assert program in ("xclip", "find")
     assert done.returncode == 0, done.stderr

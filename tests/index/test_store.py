@@ -116,7 +116,7 @@ def test_other_windows_of_the_same_model_are_refused(folder):
     with Store(folder, create=True) as store:
         store.begin(MODEL)
         with pytest.raises(
-            UsageError, match="--window 4 --stride 2 .*not with --window 8 --stride 4 --scenes"
+            UsageError, match=r"--window 4 --stride 2 .*not with --window 8 --stride 4 --scenes"
         ) as caught:
             store.begin(replace(MODEL, recipe=Recipe(8.0, 4.0, True, "float32", "auto")))
         assert "--index" in caught.value.hint
