@@ -167,8 +167,8 @@ def peaks(cosines: np.ndarray, usual: float, most: int) -> list[tuple[int, int, 
     free, found = np.ones(len(cosines), bool), []
     for peak in tops[np.argsort(-cosines[tops], kind="stable")].tolist():
         if free[peak] and len(found) < most:
-            near = min(cosines[peak], (cosines[peak] + usual) / 2)
-            borders = np.flatnonzero((cosines < near) | ~free)
+            best = cosines[peak]
+            borders = np.flatnonzero((cosines < min(best, (best + usual) / 2)) | (cosines > best) | ~free)
             place = int(np.searchsorted(borders, peak))
             first = int(borders[place - 1]) + 1 if place else 0
             stop = int(borders[place]) if place < len(borders) else len(cosines)
