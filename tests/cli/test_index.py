@@ -56,7 +56,7 @@ def test_tags_of_the_index_are_those_of_the_videos(run, xclip, plain_model, fold
     decoded = xclip("tag", folder, *LABELS, *how, "--model", plain_model, text=False)
     indexed = run("tag", folder, *LABELS, *how, "--from-index", text=False)
     assert decoded.returncode == indexed.returncode == 0, indexed.stderr
-    assert indexed.stdout == decoded.stdout and len(decoded.stdout.splitlines()) > 4
+    assert indexed.stdout == decoded.stdout and len(decoded.stdout) > 400
     assert indexed.stderr == b""
 
 
@@ -69,7 +69,7 @@ def test_prompts_look_at_what_is_kept_of_whole_videos_and_are_left_out_of_window
     assert timeline.returncode == 0 and timeline.stderr.startswith("warning: toy prompts its labels with each window's")
 
 
-def test_nothing_is_decoded(run, folder):
+def test_nothing_is_decoded(run, xclip, plain_model, folder):
     run("index", folder)
     before = run("tag", folder, *LABELS, "--from-index")
     for video in folder.iterdir():
@@ -78,7 +78,7 @@ def test_nothing_is_decoded(run, folder):
         os.utime(video, ns=(stat.st_atime_ns, stat.st_mtime_ns))
     after = run("tag", folder, *LABELS, "--from-index")
     assert after.returncode == 0 and after.stdout == before.stdout
-    assert run("tag", folder, *LABELS).returncode == 1
+    assert xclip("tag", folder, *LABELS, "--model", plain_model).returncode == 1
 
 
 def test_what_the_index_lacks_is_a_row_that_says_what_to_do(run, folder, make_clip):
@@ -120,7 +120,7 @@ def test_no_index_is_one_line(run, folder):
 
 
 def test_only_what_is_new_is_read(run, folder, make_clip):
-    assert told(run("index", folder)).startswith("4 videos indexed (0 before), 0 failed, 33 windows")
+    assert told(run("index", folder)).startswith("4 videos indexed (0 before), 0 failed, 32 windows")
     assert told(run("index", folder)).startswith("0 videos indexed (4 before), 0 failed, 0 windows")
     os.utime(folder / "a.mp4", (1, 1))
     (folder / "b c.mp4").rename(folder / "moved.mp4")
@@ -150,7 +150,7 @@ def test_status_and_prune(run, folder):
     (folder / "long.mp4").unlink()
     head, row = (line.split("\t") for line in run("index", "--status").stdout.splitlines())
     assert dict(zip(head, row, strict=True)) | {"MB of windows": "", "hours": ""} == {
-        "model": "plain", "videos": "4", "gone": "1", "windows": "33", "hours": "", "MB of windows": "",
+        "model": "plain", "videos": "4", "gone": "1", "windows": "32", "hours": "", "MB of windows": "",
         "made with": "--window 2 --stride 1 --dtype float32 --reader auto",
     }  # fmt: skip
     done = run("index", "--prune", "--status")

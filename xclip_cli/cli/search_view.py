@@ -80,15 +80,12 @@ def _write(text: str, target: Path | None) -> None:
 
 
 def _print_table(moments: list[Moment]) -> None:
-    from rich.table import Table
-
-    table = Table.grid(padding=(0, 2))
     for moment in moments:
         filled = round(max(moment.score, 0.0) * _BAR_WIDTH)
         bar = f"[green]{'█' * filled}[/][dim]{'░' * (_BAR_WIDTH - filled)}[/]"
         when = f"{console.clock(moment.start_seconds)} - {console.clock(moment.end_seconds)}"
-        table.add_row(f"{moment.score:.{SCORE_DIGITS}f}", bar, when, console.shown(_near(moment.video)))
-    console.out().print(table)
+        score = f"{moment.score:.{SCORE_DIGITS}f}"
+        console.out().print(f"{score:>7}  {bar}  {when}  {console.shown(_near(moment.video))}")
 
 
 def _near(path: str) -> str:
