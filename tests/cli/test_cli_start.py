@@ -7,7 +7,16 @@ HEAVY = ("torch", "cv2", "open_clip", "safetensors", "transformers", "decord")
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--help"], ["--version"], ["labels", "list"], ["models", "list"], ["tag", "--help"], ["cache"]]
+    "arguments",
+    [
+        ["--help"],
+        ["--version"],
+        ["labels", "list"],
+        ["models", "list"],
+        ["tag", "--help"],
+        ["search", "--help"],
+        ["cache"],
+    ],
 )
 def test_light_commands_import_nothing_heavy(arguments):
     program = f"""
