@@ -25,16 +25,16 @@ class Rows:
     """``num_rows`` rows of ``width`` features. Raises StoreError where the file is shorter than that, or not there."""
 
     def __init__(self, path: Path, width: int, num_rows: int):
-        self.width, self.num_rows = width, num_rows
+        self.width, self.num_rows, self._path = width, num_rows, path
         found = path.stat().st_size if path.is_file() else 0
         if found < num_rows * row_bytes(width):
             raise StoreError(f"{str(path)!r} is damaged: it has {found} bytes of {num_rows} windows", "index again")
-        shape = num_rows, width + 1
-        self._rows = np.memmap(path, np.float32, "r", shape=shape) if num_rows else np.empty(shape, np.float32)
 
     def read(self, first: int, count: int) -> np.ndarray:
         """The features float32 (count, E) of rows."""
-        return np.array(self._rows[first : first + count, :-1])
+        numbers = count * (self.width + 1)
+        rows = np.fromfile(self._path, np.float32, numbers, offset=first * row_bytes(self.width))
+        return np.array(rows.reshape(count, self.width + 1)[:, :-1])
 
     def cosines(self, query: np.ndarray, spans: Iterable[tuple[int, int]]) -> np.ndarray:
         """Cosines float32 (num_rows,) of the rows of spans [first, stop) with a query (E,); of others -inf.
@@ -43,9 +43,12 @@ class Rows:
         """
         query = (query / np.linalg.norm(query)).astype(np.float32)
         cosines = np.full(self.num_rows, -np.inf, np.float32)
+        if not self.num_rows:
+            return cosines
+        table = np.memmap(self._path, np.float32, "r", shape=(self.num_rows, self.width + 1))
 
         def compare(share: tuple[int, int]) -> None:
-            rows = self._rows[slice(*share)]
+            rows = table[slice(*share)]
             # einsum and not BLAS, whose own threads would wait for each other
             np.divide(np.einsum("ij,j->i", rows[:, :-1], query), rows[:, -1], out=cosines[slice(*share)])
 
