@@ -94,7 +94,7 @@ def run_xclip(*arguments, stdin=b"", cwd=None, env=None, text=True):
     return subprocess.CompletedProcess(command, code, *written)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def xclip():
     """A function: runs the program with these arguments, see `run_xclip`."""
     return run_xclip

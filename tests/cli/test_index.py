@@ -42,6 +42,18 @@ def folder(clips, long_clip):
     return clips
 
 
+@pytest.fixture(scope="module")
+def indexed(xclip, plain_model, long_clip, make_clip, tmp_path_factory):
+    """A folder of two clips, and the options of an index that has it, for tests that change neither."""
+    home = tmp_path_factory.mktemp("indexed")
+    (home / "clips").mkdir()
+    make_clip(home / "clips" / "a.mp4")
+    shutil.copy(long_clip, home / "clips" / "long.mp4")
+    own = ("--model", plain_model, "--index", home / "index")
+    assert xclip("index", home / "clips", *own).returncode == 0
+    return home / "clips", own
+
+
 def told(done):
     return done.stderr.splitlines()[-1].split(" -> ")[0]
 
@@ -51,17 +63,17 @@ def told(done):
     [(), ("--window", "auto", "--threshold", "0.3"), ("--top-k", "2", "--format", "json"),
      ("--window", "auto", "--format", "jsonl", "--exclusive"), ("--background", "nothing at all")],
 )  # fmt: skip
-def test_tags_of_the_index_are_those_of_the_videos(run, xclip, plain_model, folder, how):
-    assert run("index", folder).returncode == 0
-    decoded = xclip("tag", folder, *LABELS, *how, "--model", plain_model, text=False)
-    indexed = run("tag", folder, *LABELS, *how, "--from-index", text=False)
-    assert decoded.returncode == indexed.returncode == 0, indexed.stderr
-    assert indexed.stdout == decoded.stdout and len(decoded.stdout) > 400
-    assert indexed.stderr == b""
+def test_tags_of_the_index_are_those_of_the_videos(xclip, indexed, how):
+    folder, (_, model, *index) = indexed
+    decoded = xclip("tag", folder, *LABELS, *how, "--model", model, text=False)
+    found = xclip("tag", folder, *LABELS, *how, "--model", model, *index, "--from-index", text=False)
+    assert decoded.returncode == found.returncode == 0, found.stderr
+    assert found.stdout == decoded.stdout and len(decoded.stdout) > 400 and found.stderr == b""
 
 
 def test_prompts_look_at_what_is_kept_of_whole_videos_and_are_left_out_of_windows_aloud(run, xclip, toy_model, folder):
-    assert run("index", folder, model=toy_model).returncode == 0
+    assert run("index", folder / "long.mp4", model=toy_model).returncode == 0
+    folder = folder / "long.mp4"
     decoded = xclip("tag", folder, *LABELS, "--model", toy_model)
     indexed = run("tag", folder, *LABELS, "--from-index", model=toy_model)
     assert indexed.stdout == decoded.stdout and indexed.stderr == ""
@@ -99,17 +111,17 @@ def test_what_the_index_lacks_is_a_row_that_says_what_to_do(run, folder, make_cl
     [(("--from-index", "--window", "8"), "--window 2 --stride 1"), (("--from-index", "--num-clips", "2"), "one view"),
      (("--from-index", "--dtype", "bfloat16"), "--dtype float32"), ((), "--index is used with --from-index")],
 )  # fmt: skip
-def test_what_the_index_cannot_answer_is_one_line(run, folder, arguments, said):
-    run("index", folder / "a.mp4")
-    done = run("tag", folder, *LABELS, *arguments)
+def test_what_the_index_cannot_answer_is_one_line(xclip, indexed, arguments, said):
+    folder, own = indexed
+    done = xclip("tag", folder, *LABELS, *own, *arguments)
     assert done.returncode == 2 and done.stdout == ""
     assert done.stderr.startswith("error:") and said in done.stderr and "Traceback" not in done.stderr
 
 
-def test_a_model_that_is_not_in_the_index_is_told_which_are(run, folder, toy_model):
-    run("index", folder / "a.mp4")
+def test_a_model_that_is_not_in_the_index_is_told_which_are(xclip, indexed, toy_model):
+    folder, own = indexed
     for command in (("tag", folder, *LABELS, "--from-index"), ("search", "a dog")):
-        done = run(*command, model=toy_model)
+        done = xclip(*command, *own, "--model", toy_model)
         assert done.returncode == 2 and "has nothing of toy: it has plain" in done.stderr
 
 

@@ -4,17 +4,24 @@ import csv
 import io
 import json
 import os
+import shutil
 
 import pytest
 
 QUERY = "two dogs, running"
 
 
-@pytest.fixture
-def search(xclip, plain_model, clips, make_clip, tmp_path):
-    for shade, name in enumerate(("long.mp4", "x\x1b[31m.mp4"), start=3):
-        make_clip(clips / name, num_frames=120, shade=shade)
-    own = ("--model", plain_model, "--index", tmp_path / "index")
+@pytest.fixture(scope="module")
+def clips(make_clip, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("clips")
+    for shade, name in enumerate(("a.mp4", "b c.mp4", "=d.mp4", "long.mp4", "x\x1b[31m.mp4")):
+        make_clip(folder / name, num_frames=12 if shade < 3 else 120, shade=shade)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def search(xclip, plain_model, clips, tmp_path_factory):
+    own = ("--model", plain_model, "--index", tmp_path_factory.mktemp("index"))
     assert xclip("index", clips, *own).returncode == 0
     return lambda *arguments: xclip("search", *arguments, *own)
 
@@ -54,11 +61,10 @@ def test_like_finds_the_example_first_whether_it_is_indexed_or_not(search, clips
         first = rows(search("--like", text).stdout)[0]
         assert first["video"].endswith("long.mp4") and float(first["score"]) > 0.99
     assert rows(search("--like", f"{clips / 'long.mp4'}@5").stdout)[0]["score"] == "1.0000"
-    outside = (clips / "long.mp4").rename(tmp_path / "outside.mp4")
-    (clips / "other.mp4").hardlink_to(outside)
+    outside = shutil.copy(clips / "long.mp4", tmp_path / "outside.mp4")
     for moment in ("", "@5"):
-        done = search("--like", f"{outside}{moment}")
-        assert done.returncode == 0 and "passed over: 1 video that is gone" in done.stderr
+        first = rows(search("--like", f"{outside}{moment}").stdout)[0]
+        assert first["video"].endswith("long.mp4") and float(first["score"]) > 0.99
     done = search("--like", f"{outside}@60")
     assert done.returncode == 1 and "error:" in done.stderr and done.stdout == ""
 
