@@ -63,7 +63,7 @@ def prompt_features(entries: Sequence[Label], checkpoint: Model) -> Mapping[str,
         missing = _unknown(entries, known)
     if missing:
         encoder = checkpoint.text_encoder()
-        _check_lengths(entries, set(missing), encoder)
+        check_lengths(entries, set(missing), encoder)
         fresh = dict(zip(missing, encoder(missing).numpy(), strict=True))
         known.update(fresh)
         _write(path, fresh)
@@ -89,9 +89,10 @@ def _average(vectors: list[np.ndarray]) -> "Tensor":
     return torch.nn.functional.normalize((rows / lengths).mean(dim=0), dim=0) * lengths.mean()
 
 
-def _check_lengths(entries: Iterable[Label], missing: set[str], encoder: TextEncoder) -> None:
+def check_lengths(entries: Iterable[Label], chosen: set[str], encoder: TextEncoder) -> None:
+    """Raises LabelError for one of these prompts that is longer than the encoder reads."""
     for entry in entries:
-        prompts = [prompt for prompt in entry.prompts if prompt in missing]
+        prompts = [prompt for prompt in entry.prompts if prompt in chosen]
         for prompt, tokens in zip(prompts, encoder.count_tokens(prompts), strict=True):
             if tokens > encoder.context_length:
                 where = f"{entry.source}: " if entry.source else ""

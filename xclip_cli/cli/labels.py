@@ -6,9 +6,11 @@ from typing import Annotated
 import typer
 
 from xclip_cli import labels
-from xclip_cli.cli import completions, console
-from xclip_cli.errors import LabelError
+from xclip_cli.cli import completions, console, options
 from xclip_cli.labels import LabelSet
+from xclip_cli.settings import TagSettings
+
+_FITS = 75  # letters of a prompt; its start and its end are tokens too
 
 app = typer.Typer(help="Look at the built-in label sets; check your own label file.", no_args_is_help=True)
 
@@ -49,10 +51,11 @@ def show(
 @app.command()
 def check(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="A label file: .yaml, .yml, .txt or .csv.")],
+    model: options.Model = TagSettings.model,
 ) -> None:
     """Read a label file as `xclip tag` would; exit code 2 and one line with the place if it breaks a rule."""
     label_set = labels.load(file)
-    _check_lengths(label_set)
+    _check_lengths(label_set, model)
     for warning in label_set.warnings():
         console.print_warning(warning)
     heads = ("name", "labels", "background", "prompts", "languages")
@@ -60,17 +63,13 @@ def check(
     console.print_rows(heads, [(label_set.name, *map(str, counts), ",".join(label_set.languages) or "-")])
 
 
-def _check_lengths(label_set: LabelSet) -> None:
-    """Counts tokens where it must: a token holds at least one byte, so short plain text always fits."""
-    from xclip_cli.model.config import TextConfig
+def _check_lengths(label_set: LabelSet, model: str) -> None:
+    """As the model counts. Short plain text fits into `mini`, whose tokens have a letter or more."""
+    entries = (*label_set.labels, *label_set.background)
+    prompts = {prompt for entry in entries for prompt in entry.prompts}
+    if model == TagSettings.model and all(prompt.isascii() and len(prompt) <= _FITS for prompt in prompts):
+        return
+    from xclip_cli.checkpoint import open_checkpoint  # here, since it takes torch
+    from xclip_cli.textcache import check_lengths
 
-    limit = TextConfig().context_length
-    for label in (*label_set.labels, *label_set.background):
-        for prompt in label.prompts:
-            if len(prompt) <= limit - 2 and prompt.isascii() and "&" not in prompt:  # start and end take two
-                continue
-            from xclip_cli.model.text import count_tokens
-
-            if (count := count_tokens([prompt])[0]) > limit:
-                message = f"{label.source}: prompt {prompt[:40] + '...'!r} has {count} tokens; at most {limit} are read"
-                raise LabelError(message, "Shorten it, or give the label shorter prompts of its own.")
+    check_lengths(entries, prompts, open_checkpoint(model).text_encoder())
