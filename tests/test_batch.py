@@ -6,7 +6,7 @@ import pytest
 
 from xclip_cli import batch, outputs
 from xclip_cli.errors import OutputError, UsageError
-from xclip_cli.journal import Journal
+from xclip_cli.journal import Journal, Scratch
 from xclip_cli.labels import from_names
 from xclip_cli.results import VideoResult
 from xclip_cli.settings import TagSettings
@@ -170,18 +170,17 @@ def test_a_forbidden_folder_is_named(folder):
 
 def test_an_unreadable_folder_is_a_result_without_the_engine_and_in_its_place():
     def engine(videos, label_set, settings):
+        videos = list(videos)
         assert videos == ["a", "c"]
         yield from (VideoResult(video, "m", "l") for video in reversed(videos))
 
     labels = from_names(["running"])
     job = batch.Batch(["a", "b", "c"], labels, TagSettings(), engine, unreadable={"b": "cannot be listed"})
-    assert len(list(job.run())) == 3 and job.failed == 1
-    assert [(result.video, result.error) for result in job.results] == [
-        ("a", None),
-        ("b", "cannot be listed"),
-        ("c", None),
-    ]
-    assert job.results[1].model == "mini" and job.results[1].labelset == labels.name
+    with Scratch() as record:
+        assert len(list(job.run(record))) == 3 and job.failed == 1
+        results = list(job.results)
+    assert [(result.video, result.error) for result in results] == [("a", None), ("b", "cannot be listed"), ("c", None)]
+    assert results[1].model == "mini" and results[1].labelset == labels.name
 
 
 def test_a_part_of_a_path_that_exists_is_no_pattern(tmp_path):

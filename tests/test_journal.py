@@ -25,6 +25,11 @@ def load(path):
         return journal.load()
 
 
+def recorded(path):
+    places, hashes = zip(*Journal(path).recorded(), strict=True) if Journal(path).path.read_bytes() else ((), ())
+    return set(places), {sha256 for group in hashes for sha256 in group}
+
+
 def test_results_come_back_exactly_and_failures_are_tried_again(tmp_path):
     write(tmp_path / "o.csv", ("k1", DONE), ("k2", FAILED))
     assert load(tmp_path / "o.csv") == {"k1": DONE}
@@ -48,6 +53,29 @@ def test_a_damaged_line_is_not_believed(tmp_path):
     path = Journal(output).path
     path.write_bytes(b'{"key": 3}\n\xff\xfe\n' + path.read_bytes())
     assert set(load(output)) == {"k1", "k2"}
+
+
+def test_a_result_is_read_back_from_where_its_line_starts(tmp_path):
+    with Journal(tmp_path / "o.csv") as journal:
+        assert list(journal.open()) == []
+        places = [journal.append(f"k{n}", result) for n, result in enumerate((DONE, FAILED, DONE))]
+        assert [journal.read(place) for place in reversed(places)] == [DONE, FAILED, DONE]
+        journal.note_outputs(["1" * 64])  # makes the last line longer
+        later = journal.append("k3", FAILED)
+        assert journal.read(places[2]) == DONE and journal.read(later) == FAILED
+    with Journal(tmp_path / "o.csv") as journal:
+        assert [entry.start for entry in journal.open()] == [*places, later]
+
+
+def test_shards_are_noted_once_with_their_outputs_and_are_no_videos(tmp_path):
+    output = tmp_path / "o.csv"
+    for sha256 in ("1" * 64, "1" * 64, "2" * 64):
+        with Journal(output) as journal:
+            assert [entry.key for entry in journal.open()] == []
+            journal.note_shard({"number": 1})
+            journal.note_outputs([sha256])
+    assert list(Journal(output).shards()) == [({"number": 1}, ["1" * 64, "2" * 64])]
+    assert recorded(output) == ({None}, {"1" * 64, "2" * 64})
 
 
 def test_fresh_forgets(tmp_path):
@@ -109,14 +137,14 @@ def test_outputs_are_known_again_and_no_video_is_lost(tmp_path):
         journal.note_outputs(["1" * 64])
     assert list(load(output)) == ["k1", "k2", "k3"]
     assert Journal(output).path.read_bytes().count(b"\n") == 3
-    assert Journal(output).recorded() == ([os.path.abspath("a.mp4")], {"1" * 64, "2" * 64})
+    assert recorded(output) == ({os.path.abspath("a.mp4")}, {"1" * 64, "2" * 64})
 
 
 def test_an_empty_journal_notes_nothing(tmp_path):
     with Journal(tmp_path / "o.csv") as journal:
         journal.load()
         journal.note_outputs(["1" * 64])
-    assert Journal(tmp_path / "o.csv").recorded() == ([], set())
+    assert recorded(tmp_path / "o.csv") == (set(), set())
 
 
 def test_videos_of_a_journal_of_before_are_known(tmp_path):
@@ -125,4 +153,4 @@ def test_videos_of_a_journal_of_before_are_known(tmp_path):
     entry = json.loads(path.read_bytes())
     del entry["place"]
     path.write_text(json.dumps(entry) + "\n")
-    assert Journal(tmp_path / "o.csv").recorded() == ([os.path.abspath("a.mp4")], set())
+    assert recorded(tmp_path / "o.csv") == ({os.path.abspath("a.mp4")}, set())

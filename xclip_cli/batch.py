@@ -1,21 +1,21 @@
 """Many videos to one output: folder -> jobs, minus journal -> engine -> results as they finish -> output."""
 
-import hashlib
 import os
 from base64 import b64decode, b64encode
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
 
 from xclip_cli import __version__, outputs
 from xclip_cli.errors import OutputError, UsageError
-from xclip_cli.journal import Journal, video_key
+from xclip_cli.files import hash_file
+from xclip_cli.journal import Journal, Scratch, video_key
 from xclip_cli.labels import LabelSet
 from xclip_cli.results import VideoResult
 from xclip_cli.settings import TagSettings
+from xclip_cli.shards import Part
 from xclip_cli.timeline import Scored, WindowMemory
 from xclip_cli.video.finding import Finder, Found, identity, is_pattern
 from xclip_cli.video.source import is_video_name
@@ -96,19 +96,18 @@ def check_output(output: Path, videos: Sequence[str], overwrite: bool, format_na
             f"the output {str(output)!r} exists and was not made by a run here", "add --overwrite to replace it"
         )
     if os.path.exists(journal) and not overwrite:
-        recorded, made = Journal(output).recorded()
-        _check_unchanged(output, made)
-        _check_kept(output, recorded, videos)
+        _check_known(output, videos)
 
 
 def _check_folder(output: Path, videos: Sequence[str], overwrite: bool, format_name: str) -> None:
     journal = Journal(output)
-    made = journal.recorded()[1] if journal.path.exists() else set()
+    recorded = journal.recorded() if journal.path.exists() else ()
+    made = {sha256 for _, hashes in recorded for sha256 in hashes}
     inputs = {identity(video) for video in videos}
     for file in outputs.files(output, format_name, videos).values():
         if file.exists() and identity(file) in inputs:
             raise UsageError(f"the output {str(file)!r} would replace an input", "choose another folder for -o")
-        if file.exists() and not overwrite and hashlib.sha256(file.read_bytes()).hexdigest() not in made:
+        if file.exists() and not overwrite and hash_file(file) not in made:
             raise UsageError(
                 f"{str(file)!r} exists and is not as a run here made it: it is not replaced",
                 "choose another folder for -o, or add --overwrite",
@@ -119,36 +118,45 @@ def _check_folder(output: Path, videos: Sequence[str], overwrite: bool, format_n
         raise OutputError(f"cannot make the folder {str(output)!r}: {error.strerror}", "choose another -o") from error
 
 
-def _check_unchanged(output: Path, made: set[str]) -> None:
-    if made and os.path.exists(output) and hashlib.sha256(output.read_bytes()).hexdigest() not in made:
+def _check_known(output: Path, videos: Sequence[str]) -> None:
+    """Refuses what was changed since the run that its journal is of, and to drop rows of videos that are not named.
+
+    Rows of videos that are gone may go; those of others may not.
+    """
+    named = {os.path.abspath(video) for video in videos}
+    made: set[str] = set()
+    others: dict[str, None] = {}
+    for video, hashes in Journal(output).recorded():
+        made.update(hashes)
+        if video is not None and video not in named:
+            others[video] = None
+    if made and os.path.exists(output) and hash_file(output) not in made:
         raise UsageError(
             f"the output {str(output)!r} was changed since the last run: it is not replaced",
             "rename it and run again (nothing is tagged twice), or add --overwrite to start over",
         )
-
-
-def _check_kept(output: Path, recorded: Iterable[str], videos: Iterable[str]) -> None:
-    """Rows of videos that are gone may go; those of others may not."""
-    named = {os.path.abspath(video) for video in videos}
-    others = [video for video in recorded if video not in named and os.path.lexists(video)]
-    if others:
+    lost = [video for video in others if os.path.lexists(video)]
+    if lost:
         files = {identity(video) for video in named}
-        others = [video for video in others if identity(video) not in files]
-    if others:
-        count = "1 other video" if len(others) == 1 else f"{len(others)} other videos"
+        lost = [video for video in lost if identity(video) not in files]
+    if lost:
+        count = "1 other video" if len(lost) == 1 else f"{len(lost)} other videos"
         raise UsageError(
-            f"the output {str(output)!r} is of {count} too, such as {others[0]!r}: their rows would be lost",
+            f"the output {str(output)!r} is of {count} too, such as {lost[0]!r}: their rows would be lost",
             "name them as well, choose another -o, or add --overwrite to start over",
         )
+
+
+Engine = Callable[[Iterable[str], LabelSet, TagSettings], Iterator[VideoResult]]
 
 
 class Batch:
     """A resumable run over videos: iterate over `run()`, then `write()` the output.
 
-    With an output, a journal beside it records every finished video; a later run with the same model, labels and
-    settings tags only what is missing, failed or changed. Those of the videos that `unreadable` gives a reason for fail
-    unopened. `engine` tags the rest, one result per video in any order; None: here. `checkpoint` is the settings'
-    model, where it is open already.
+    The journal beside an output records every finished video; a later run with the same model, labels and settings
+    tags only what is missing, failed or changed. Those of the videos that `unreadable` gives a reason for fail
+    unopened. `engine` (see `engines`) tags the rest, and is given each video when it asks for it; None: the local one.
+    `checkpoint` is the settings' model, where it is open already; `part` says which shard the videos are.
     Raises OutputError and UsageError before anything is tagged.
     """
 
@@ -157,95 +165,109 @@ class Batch:
         videos: Sequence[str],
         label_set: LabelSet,
         settings: TagSettings,
-        engine: Callable[[Sequence[str], LabelSet, TagSettings], Iterator[VideoResult]] | None = None,
+        engine: Engine | None = None,
         unreadable: Mapping[str, str] | None = None,
         checkpoint=None,
+        part: Part | None = None,
     ):
         self.videos = videos
         self.label_set = label_set
         self.settings = settings
+        self.part = part
         self._checkpoint = checkpoint
-        self._engine = engine or self._tag_here
+        self._engine = engine
         self._unreadable = unreadable or {}
         self._memory: WindowMemory | None = None
-        self.resumed = 0
-        self.failed = 0
-        self._results: dict[str, VideoResult] = {}
+        self.resumed = self.failed = 0
+        self.finished = 0  # of the videos, those from the journal included
+        self._record: Journal | Scratch | None = None
+        self._places: dict[str, int | None] = dict.fromkeys(videos)  # where in the record each one's result is
+        self._keys: dict[str, str] = {}  # of the videos that the engine has
 
     @property
-    def finished(self) -> int:
-        """How many videos have a result, those from the journal included."""
-        return len(self._results)
+    def results(self) -> Iterator[VideoResult]:
+        """The results so far, in the order of the videos, read back one by one while the record of the run is open."""
+        return (self._record.read(place) for place in self._places.values() if place is not None)
 
-    @property
-    def results(self) -> list[VideoResult]:
-        """The results so far, in the order of the videos."""
-        return [self._results[video] for video in self.videos if video in self._results]
-
-    def run(self, journal: Journal | None = None, fresh: bool = False) -> Iterator[VideoResult]:
-        """Tags what the journal does not hold (all of it if `fresh`) and gives each result as it is finished."""
-        keys = {}
-        if journal is not None:
-            configuration = self._configuration()
-            keys = {video: video_key(video, configuration) for video in self.videos}
-            known = journal.load(fresh)
-            self._results = {video: known[key] for video, key in keys.items() if key in known}
-            self.resumed = len(self._results)
-            self._memory = JournalledWindows(journal, keys)
-        remaining = [video for video in self.videos if video not in self._results]
-        for result in self._outcomes(remaining):
-            if journal is not None:
-                journal.append(keys[result.video], result)
-            self._results[result.video] = result
+    def run(self, record: Journal | Scratch, fresh: bool = False) -> Iterator[VideoResult]:
+        """Tags what a journal does not hold (all of it if `fresh`) and gives each result as it is finished."""
+        self._record = record
+        if isinstance(record, Journal):
+            self._resume(record, fresh)
+        for result in self._outcomes():
+            self._places[result.video] = self._record.append(self._keys.pop(result.video), result)
+            self.finished += 1
             self.failed += result.error is not None
             yield result
+
+    def _resume(self, journal: Journal, fresh: bool) -> None:
+        self._memory = JournalledWindows(journal, self._keys)
+        for entry in journal.open(fresh):
+            video = entry.result.video
+            if video in self._places and entry.key == video_key(video, self._configuration):
+                self._places[video] = entry.start if entry.result.error is None else None
+        self.finished = self.resumed = sum(place is not None for place in self._places.values())
 
     def write(self, output: Path, format_name: str, journal: Journal) -> None:
         """Writes the results so far; the journal will know the files again. Raises OutputError.
 
         In a folder of files, a failed video has none.
         """
+        if self.part is not None:
+            journal.note_shard(self.part.described(self._made_with))
+        if not outputs.is_folder(output, format_name):
+            return outputs.write(output, format_name, self.results, lambda sha256: journal.note_outputs([sha256]))
         places = outputs.files(output, format_name, self.videos)
-        spread = outputs.is_folder(output, format_name)
-        documents: dict[Path, list[VideoResult]] = {} if spread else {output: []}
+        tagged = (result for result in self.results if result.error is None)
+        journal.note_outputs(outputs.sha256(format_name, [result]) for result in tagged)
         for result in self.results:
-            if result.error is None or not spread:
-                documents.setdefault(places[result.video], []).append(result)
-        journal.note_outputs(outputs.sha256(format_name, results) for results in documents.values())
-        for file, results in documents.items():
-            outputs.write(file, format_name, results)
+            if result.error is None:
+                outputs.write(places[result.video], format_name, [result])
 
-    def _outcomes(self, videos: Sequence[str]) -> Iterator[VideoResult]:
+    def _outcomes(self) -> Iterator[VideoResult]:
         """The unreadable first, then what the engine gives."""
-        if self._unreadable:
-            model = self.checkpoint.name
-            for video, reason in self._unreadable.items():
-                yield VideoResult(video, model, self.label_set.name, error=reason)
-            videos = [video for video in videos if video not in self._unreadable]
-        if videos:
-            yield from self._engine(videos, self.label_set, self.settings)
+        for video, reason in self._unreadable.items():
+            self._begin(video)
+            yield VideoResult(video, self.checkpoint.name, self.label_set.name, error=reason)
+        if self.finished < len(self._places):
+            waiting = (video for video, place in self._places.items() if place is None)
+            engine = self._engine or self._local_engine
+            yield from engine(map(self._begin, waiting), self.label_set, self.settings)
+
+    @property
+    def _local_engine(self) -> Engine:
+        from xclip_cli.engines import local  # here, since it takes torch
+
+        return partial(local.tag, checkpoint=self.checkpoint, memory=self._memory)
+
+    def _begin(self, video: str) -> str:
+        """Notes what the file is like before it is tagged, so that a change in between is seen by the next run."""
+        self._keys[video] = video_key(video, self._configuration)
+        return video
 
     @cached_property
     def checkpoint(self):
         """The model, opened but not loaded. Raises ModelError."""
+        if self._checkpoint is not None:
+            return self._checkpoint
         from xclip_cli.checkpoint import open_checkpoint  # here, since it takes torch
 
-        return self._checkpoint or open_checkpoint(self.settings.model)
+        return open_checkpoint(self.settings.model)
 
+    @cached_property
+    def _made_with(self) -> dict[str, str]:
+        """What decides the results, besides the videos."""
+        return {
+            "version": __version__,
+            "model": self.checkpoint.name,
+            "weights": self.checkpoint.fingerprint,
+            "labels": self.label_set.fingerprint,
+            "settings": self.settings.fingerprint,
+        }
+
+    @cached_property
     def _configuration(self) -> str:
-        model = self.checkpoint
-        parts = (__version__, model.name, model.fingerprint, self.label_set.fingerprint, self.settings.fingerprint)
-        return ":".join(parts)
-
-    def _tag_here(self, videos: Sequence[str], label_set: LabelSet, settings: TagSettings) -> Iterator[VideoResult]:
-        """One result per video, in order of completion: one Tagger in this process, decoders in others.
-
-        Raises ModelError, LabelError or UsageError before the first.
-        """
-        from xclip_cli.tagger import Tagger
-
-        tagger = Tagger(**asdict(settings) | {"model": self.checkpoint}).set_labels(label_set)
-        yield from tagger.tag_many(videos, memory=self._memory)
+        return ":".join(self._made_with.values())
 
 
 class JournalledWindows(WindowMemory):

@@ -95,7 +95,10 @@ def printable(text: str) -> str:
 
 def one_line(text: str) -> str:
     """As `printable`, with control characters written out: a file's name cannot command a terminal or end a line."""
-    return "".join(c if c.isprintable() or c in _HARMLESS else repr(c)[1:-1] for c in printable(text))
+    text = printable(text)
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() or c in _HARMLESS else repr(c)[1:-1] for c in text)
 
 
 def content_sha256(path: Path) -> str:

@@ -2,7 +2,8 @@
 
 One JSON line per finished video: who it was (path, size, mtime), under which configuration, and its whole result; the
 last line also has the hashes of the outputs that were made. A line is written in one call, so that a killed run leaves
-at most one torn line, which the next run drops.
+at most one torn line, which the next run drops. Results are found again by where their lines start, so that a run of a
+million videos need not hold them.
 
 Of a long video in progress the windows that are done are kept beside it, in a second file, until the video is finished.
 """
@@ -10,10 +11,11 @@ Of a long video in progress the windows that are done are kept beside it, in a s
 import contextlib
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import BinaryIO
+from tempfile import SpooledTemporaryFile
+from typing import BinaryIO, NamedTuple
 
 from xclip_cli.errors import OutputError
 from xclip_cli.results import Segment, Tag, VideoResult
@@ -34,19 +36,61 @@ def _result(values: dict) -> VideoResult:
         Segment(s["start_seconds"], s["end_seconds"], tuple(Tag(**tag) for tag in s["tags"]))
         for s in values["segments"]
     )
-    return VideoResult(**(values | {"segments": segments, "warnings": tuple(values["warnings"])}))
+    video, warnings = os.fspath(values["video"]), tuple(values["warnings"])
+    return VideoResult(**(values | {"video": video, "segments": segments, "warnings": warnings}))
 
 
-def _whole_lines(file: BinaryIO, fresh: bool) -> bytes:
-    """What is in a file of lines, after a torn last one (all, if `fresh`) was cut off."""
-    if fresh:
-        file.truncate(0)
-    file.seek(0)
-    data = file.read()
-    whole = data[: data.rfind(b"\n") + 1]
-    if len(whole) < len(data):
-        file.truncate(len(whole))
-    return whole
+_SHARD = b'{"shard": '
+
+
+class Entry(NamedTuple):
+    """A line of the journal: where it starts, the video's key (see ``video_key``), and the result."""
+
+    start: int
+    key: str
+    result: VideoResult
+
+
+def _line(key: str, result: VideoResult) -> bytes:
+    path = os.path.abspath(result.video)
+    return json.dumps({"key": key, "place": path, "result": asdict(result)}).encode() + b"\n"
+
+
+def _read(file: BinaryIO, start: int) -> VideoResult:
+    file.seek(start)
+    return _result(json.loads(file.readline())["result"])
+
+
+def _last_line(path: Path) -> tuple[int, bytes]:
+    """The last whole line of a file and where it ends: what comes after it is torn."""
+    stop, last = 0, b""
+    with path.open("rb") as file:
+        for line in file:
+            if line.endswith(b"\n"):
+                stop, last = stop + len(line), line
+    return stop, last
+
+
+class Scratch:
+    """What stands for the journal of a run without an output: in memory, above 64 MB in a file without a name."""
+
+    def __init__(self):
+        self._file = SpooledTemporaryFile(max_size=2**26)  # noqa: SIM115
+
+    def __enter__(self) -> "Scratch":
+        return self
+
+    def __exit__(self, *_) -> None:
+        self._file.close()
+
+    def append(self, key: str, result: VideoResult) -> int:
+        """Adds a result; gives what `read` finds it by."""
+        start = self._file.seek(0, os.SEEK_END)
+        self._file.write(_line(key, result))
+        return start
+
+    def read(self, start: int) -> VideoResult:
+        return _read(self._file, start)
 
 
 class Journal:
@@ -58,7 +102,7 @@ class Journal:
     def __init__(self, output: Path):
         self.path = output / "tags.journal" if output.is_dir() else output.with_name(output.name + ".journal")
         self.windows_path = self.path.with_name(self.path.name + ".windows")
-        self._file = self._windows_file = None
+        self._file = self._reader = self._windows_file = None
         self._last_line = b""
         self._windows: dict[str, list[dict]] = {}
 
@@ -66,41 +110,52 @@ class Journal:
         return self
 
     def __exit__(self, *_) -> None:
-        if self._file is None:
-            return
-        if self._windows_file is not None:
-            self._windows_file.close()
-            if not self._windows:
-                self.windows_path.unlink(missing_ok=True)
-        self._file.close()  # and with it the lock
+        if self._windows_file is not None and not self._windows:
+            self.windows_path.unlink(missing_ok=True)
+        for file in (self._windows_file, self._reader, self._file):  # the last one holds the lock
+            if file is not None:
+                file.close()
 
-    def load(self, fresh: bool = False) -> dict[str, VideoResult]:
-        """Opens the journal (emptied first if `fresh`) for this process alone and gives the tagged videos by key.
-
-        Failed videos are not among them: they are tried again.
-        """
+    def open(self, fresh: bool = False) -> Iterator[Entry]:
+        """Opens the journal (emptied first if `fresh`) for this process alone and gives its lines, the oldest first."""
         try:
             self._file = open(self.path, "a+b", buffering=0)  # noqa: SIM115
             self._lock()
-            whole = _whole_lines(self._file, fresh)
+            stop, self._last_line = (0, b"") if fresh else _last_line(self.path)
+            self._file.truncate(stop)
+            self._reader = self.path.open("rb")
             if self.windows_path.exists():
                 self._load_windows(fresh)
         except OSError as error:
             raise self._unwritable(error) from error
-        self._last_line = whole[whole.rfind(b"\n", 0, -1) + 1 :]
-        finished = {}
-        for line in whole.splitlines():
-            with contextlib.suppress(ValueError, KeyError, TypeError):
-                entry = json.loads(line)
-                finished[entry["key"]] = _result(entry["result"])
+        return self._entries()
+
+    def _entries(self) -> Iterator[Entry]:
+        start = 0
+        with self.path.open("rb") as file:
+            for line in file:
+                with contextlib.suppress(ValueError, KeyError, TypeError):
+                    entry = json.loads(line)
+                    yield Entry(start, entry["key"], _result(entry["result"]))
+                start += len(line)
+
+    def load(self, fresh: bool = False) -> dict[str, VideoResult]:
+        """As `open`, and gives the tagged videos by key. Failed ones are not among them: they are tried again."""
+        finished = {entry.key: entry.result for entry in self.open(fresh)}
         return {key: result for key, result in finished.items() if result.error is None}
 
-    def append(self, key: str, result: VideoResult) -> None:
-        path = os.path.abspath(result.video)
-        self._write(json.dumps({"key": key, "place": path, "result": asdict(result)}).encode() + b"\n")
+    def append(self, key: str, result: VideoResult) -> int:
+        """Adds a finished video; gives what `read` finds it by."""
+        start = self._file.seek(0, os.SEEK_END)
+        self._write(_line(key, result))
         if key in self._windows:
             self._windows.clear()
             self._windows_file.truncate(0)
+        return start
+
+    def read(self, start: int) -> VideoResult:
+        """The result whose line starts there."""
+        return _read(self._reader, start)
 
     def windows(self, key: str) -> list[dict]:
         """What earlier runs noted of an unfinished video with `append_windows`."""
@@ -120,24 +175,42 @@ class Journal:
 
     def _load_windows(self, fresh: bool) -> None:
         self._windows_file = open(self.windows_path, "a+b", buffering=0)  # noqa: SIM115
-        for line in _whole_lines(self._windows_file, fresh).splitlines():
-            with contextlib.suppress(ValueError, KeyError, TypeError):
-                entry = json.loads(line)
-                self._windows.setdefault(entry["key"], []).append(entry["windows"])
+        self._windows_file.truncate(0 if fresh else _last_line(self.windows_path)[0])
+        with self.windows_path.open("rb") as file:
+            for line in file:
+                with contextlib.suppress(ValueError, KeyError, TypeError):
+                    entry = json.loads(line)
+                    self._windows.setdefault(entry["key"], []).append(entry["windows"])
 
-    def recorded(self) -> tuple[list[str], set[str]]:
-        """The absolute paths of all videos that earlier runs finished, and the SHA-256 of each output they made."""
+    def recorded(self) -> Iterator[tuple[str | None, list[str]]]:
+        """Of each line the absolute path of the video, if it is of one, and the SHA-256 of outputs made after it."""
         try:
-            lines = self.path.read_bytes().splitlines()
+            with self.path.open("rb") as file:
+                for line in file:
+                    with contextlib.suppress(ValueError, KeyError, TypeError, AttributeError):
+                        entry = json.loads(line)
+                        result = entry.get("result")
+                        place = entry.get("place") or (result and os.path.abspath(result["video"]))
+                        yield place, entry.get("outputs", [])
         except OSError as error:
             raise self._unwritable(error) from error
-        places, outputs = {}, set()
-        for line in lines:
-            with contextlib.suppress(ValueError, KeyError, TypeError):
-                entry = json.loads(line)
-                places[entry.get("place") or os.path.abspath(entry["result"]["video"])] = None
-                outputs.update(entry.get("outputs", ()))
-        return list(places), outputs
+
+    def shards(self) -> Iterator[tuple[dict, list[str]]]:
+        """What was noted of shards with `note_shard`, and the SHA-256 of the outputs that hold them."""
+        try:
+            with self.path.open("rb") as file:
+                for line in file:
+                    if line.startswith(_SHARD):
+                        with contextlib.suppress(ValueError, KeyError, TypeError):
+                            entry = json.loads(line)
+                            yield entry["shard"], entry.get("outputs", [])
+        except OSError as error:
+            raise self._unwritable(error) from error
+
+    def note_shard(self, shard: dict) -> None:
+        """Remembers, as JSON, which shard the outputs are whose hashes are noted next."""
+        if not self._last_line.startswith(_SHARD) or json.loads(self._last_line)["shard"] != shard:
+            self._write(json.dumps({"shard": shard}).encode() + b"\n")
 
     def note_outputs(self, hashes: Iterable[str]) -> None:
         """Remembers in the last line what is about to be written (SHA-256), so that a change by hand is seen later."""

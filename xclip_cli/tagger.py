@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
+from itertools import chain, islice
 
 import numpy as np
 import torch
@@ -29,6 +30,7 @@ from xclip_cli.settings import TagSettings
 from xclip_cli.textcache import text_features
 from xclip_cli.timeline import Scored, WindowMemory
 from xclip_cli.video.ahead import decode_ahead, take_ahead
+from xclip_cli.video.source import check_file
 from xclip_cli.video.stream import Piece, Stream, Windowing, check_scenes
 from xclip_cli.video.types import Clip
 from xclip_cli.video.worker import DecodePool
@@ -87,24 +89,34 @@ class Tagger:
     ) -> Iterator[VideoResult]:
         """One result per path, in order of completion; decoding runs ahead of the model in killable processes.
 
-        `progress` shows a tqdm bar. A timeline goes on behind the windows that `memory` has of it, and adds its own.
+        An iterator is asked for a path when it is about to be decoded. `progress` shows a tqdm bar. A timeline goes on
+        behind the windows that `memory` has of it, and adds its own.
         """
         self._require_labels()
         if isinstance(paths, str | bytes | os.PathLike):
             raise UsageError(f"tag_many takes several paths, not {paths!r}", "tag(path) takes one")
-        paths = [_as_path(path) for path in _as_list(paths)]
-        results = self._run(paths) if self.settings.window_seconds is None else self._run_timelines(paths, memory)
+        total = None
+        if not isinstance(paths, Iterator):
+            paths = [_as_path(path) for path in _as_list(paths)]
+            total = len(paths)
+        waiting = map(_as_path, paths)
+        results = self._run(waiting) if self.settings.window_seconds is None else self._run_timelines(waiting, memory)
         if not progress:
             return results
         from tqdm.auto import tqdm
 
-        return iter(tqdm(results, total=len(paths), unit="video"))
+        return iter(tqdm(results, total=total, unit="video"))
 
-    def _run(self, paths: list[str]) -> Iterator[VideoResult]:
-        settings = self.settings
-        workers = min(settings.workers, len(paths)) or 1
-        requests = ((path, (path, self.checkpoint.num_frames, settings.num_clips)) for path in paths)
-        with DecodePool(settings.reader, workers, settings.decode_timeout_seconds) as pool:
+    def _pool(self, paths: Iterator[str]) -> tuple[DecodePool, Iterator[str]]:
+        """Decoders for these paths, no more than there are paths, and the paths again."""
+        first = list(islice(paths, self.settings.workers))
+        pool = DecodePool(self.settings.reader, len(first) or 1, self.settings.decode_timeout_seconds)
+        return pool, chain(first, paths)
+
+    def _run(self, paths: Iterator[str]) -> Iterator[VideoResult]:
+        pool, paths = self._pool(paths)
+        requests = ((path, (path, self.checkpoint.num_frames, self.settings.num_clips)) for path in paths)
+        with pool:
             computing: deque[_Computing] = deque()
             for decoded in decode_ahead(pool, requests, self.batch_size, self.resize):
                 clips = [(path, clip) for path, clip in decoded if isinstance(clip, Clip)]
@@ -121,19 +133,25 @@ class Tagger:
         for (path, clip), segment in zip(batch.clips, self._ranked(durations, batch.outputs), strict=True):
             yield self._result(path, segments=(segment,), warnings=clip.warnings, reader=clip.reader)
 
-    def _run_timelines(self, paths: list[str], memory: WindowMemory | None) -> Iterator[VideoResult]:
+    def _run_timelines(self, paths: Iterator[str], memory: WindowMemory | None) -> Iterator[VideoResult]:
         """One result per path, in their order: a video at a time meets the model, the next ones are decoded ahead."""
-        settings, memory = self.settings, memory or WindowMemory()
-        workers = min(settings.workers, len(paths)) or 1
-        with DecodePool(settings.reader, workers, settings.decode_timeout_seconds) as pool:
+        memory = memory or WindowMemory()
+        pool, paths = self._pool(paths)
+        with pool:
 
-            def begin(path: str) -> tuple[str, Scored, Stream]:
+            def begin(path: str) -> tuple[str, Scored, Stream | VideoError]:
                 known = memory.known(path, len(self._text))
+                try:
+                    check_file(path)
+                except VideoError as error:
+                    return path, known, error
                 known = known.before(max(0, len(known.spans) - 1))  # the last one again: it says how the video ends
                 return path, known, pool.stream(path, self.windowing, self.resize, len(known.spans))
 
-            for path, known, stream in take_ahead(map(begin, paths), workers):
+            for path, known, stream in take_ahead(map(begin, paths), self.settings.workers):
                 try:
+                    if isinstance(stream, VideoError):
+                        raise stream
                     yield self._timeline(path, known, stream, memory)
                 except VideoError as error:
                     yield self._result(path, error=error.message)

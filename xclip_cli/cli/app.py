@@ -12,6 +12,7 @@ from xclip_cli.cli.cache import cache
 from xclip_cli.cli.calibrate import calibrate
 from xclip_cli.cli.finetune import finetune
 from xclip_cli.cli.index import index
+from xclip_cli.cli.merge import merge
 from xclip_cli.cli.sample import sample
 from xclip_cli.cli.search import search
 from xclip_cli.cli.tag import tag
@@ -28,6 +29,7 @@ app = typer.Typer(
 app.command()(tag)
 app.command()(index)
 app.command()(search)
+app.command()(merge)
 app.command()(finetune)
 app.command()(calibrate)
 app.add_typer(benchmark.app, name="benchmark")

@@ -2,7 +2,9 @@
 
 import os
 import sys
+from collections.abc import Callable
 from enum import Enum
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -10,6 +12,7 @@ from typer import Argument, Option
 
 from xclip_cli import labels
 from xclip_cli.cli import completions
+from xclip_cli.errors import UsageError
 from xclip_cli.labels import LabelSet, typed
 from xclip_cli.settings import SpeedSettings
 
@@ -35,6 +38,11 @@ class MomentFormat(str, Enum):
     csv = "csv"
     json = "json"
     jsonl = "jsonl"
+
+
+class EngineName(str, Enum):
+    local = "local"
+    ray = "ray"
 
 
 Paths = Annotated[
@@ -136,6 +144,23 @@ Reader = Annotated[
     str, Option(help="auto, opencv, pyav or decord.", rich_help_panel=_RUN, autocompletion=completions.readers)
 ]
 DecodeTimeout = Annotated[float, Option(help="Seconds after which a video is given up.", rich_help_panel=_RUN)]
+Shard = Annotated[
+    str | None,
+    Option(
+        help="Tag this part of the videos alone, e.g. 3/16; `xclip merge` joins the outputs.",
+        metavar="NUMBER/COUNT",
+        rich_help_panel=_RUN,
+    ),
+]
+Engine = Annotated[EngineName, Option(help="This machine, or a Ray cluster.", rich_help_panel=_RUN)]
+Address = Annotated[
+    str | None,
+    Option(
+        help="The Ray cluster: auto, HOST:PORT, ray://HOST:PORT, or local for one of this machine's own.",
+        show_default="auto",
+        rich_help_panel=_RUN,
+    ),
+]
 Strict = Annotated[bool, Option("--strict", help="Stop at the first video that fails.", rich_help_panel=_RUN)]
 Output = Annotated[
     str | None,
@@ -184,6 +209,9 @@ CutMoments = Annotated[
 ]
 OverwriteFiles = Annotated[bool, Option("--overwrite", help="Replace files that exist.", rich_help_panel=_OUT)]
 
+MergedOutput = Annotated[
+    Path, Option("--output", "-o", help="The file to write, of the same format.", show_default=False)
+]
 LabelFileOutput = Annotated[Path, Option("--output", "-o", help="A label file, labels.yaml, with what was fitted.")]
 
 # Of xclip benchmark alone.
@@ -297,6 +325,26 @@ def choose_labels(
     if asked := asked_labels(names, files, builtin):
         return typed.understand(asked, tuned_on)
     return labels.from_names(tuned_on) if tuned_on else labels.builtin(DEFAULT_LABELSET)
+
+
+def check_index(from_index: bool, folder: Path | None, engine: EngineName) -> None:
+    """Raises UsageError for an index that is not used, and for an engine where nothing is decoded."""
+    if folder is not None and not from_index:
+        raise UsageError("--index is used with --from-index", "add --from-index, or leave it out")
+    if from_index and engine is not EngineName.local:
+        raise UsageError(f"--engine {engine.value} decodes videos, and --from-index does not", "leave one of them out")
+
+
+def choose_engine(name: EngineName, address: str | None, checkpoint) -> Callable | None:
+    """The engine for `Batch`; None is the local one. Raises UsageError, and MissingExtraError without Ray."""
+    if name is EngineName.ray:
+        from xclip_cli.engines import ray
+
+        ray.check_installed()
+        return partial(ray.tag, checkpoint=checkpoint, address=address or "auto")
+    if address is not None:
+        raise UsageError(f"--address is {address!r}: it is the address of a Ray cluster", "add --engine ray")
+    return None
 
 
 def listed(text: str) -> tuple[str, ...]:

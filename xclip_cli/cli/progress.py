@@ -16,9 +16,11 @@ def bar(title: str, total: int | None = None, hidden: bool = False, unit: str = 
     """
     note = [TextColumn("{task.fields[rate]} [red]{task.fields[failures]}")] if unit else []
     columns = TextColumn(title), BarColumn(), MofNCompleteColumn(), *note, TimeRemainingColumn()
-    hidden = hidden or not console.err().is_terminal
+    if hidden or not console.err().is_terminal:
+        yield lambda done, total=None, failed=0: None
+        return
     # stdout is for data: a bar must not take it over
-    with Progress(*columns, console=console.err(), disable=hidden, transient=True, redirect_stdout=False) as progress:
+    with Progress(*columns, console=console.err(), transient=True, redirect_stdout=False) as progress:
         task = progress.add_task("", total=total, rate="", failures="")
 
         def update(done: int, total: int | None = None, failed: int = 0) -> None:

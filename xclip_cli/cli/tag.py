@@ -8,7 +8,6 @@ from pathlib import Path
 import typer
 
 from xclip_cli.cli import console, options
-from xclip_cli.errors import UsageError
 from xclip_cli.settings import TagSettings
 
 
@@ -43,6 +42,9 @@ def tag(
     workers: options.Workers = TagSettings.workers,
     reader: options.Reader = TagSettings.reader,
     decode_timeout: options.DecodeTimeout = TagSettings.decode_timeout_seconds,
+    shard: options.Shard = None,
+    engine: options.Engine = options.EngineName.local,
+    address: options.Address = None,
     strict: options.Strict = False,
     output: options.Output = None,
     format: options.OutputFormat = None,
@@ -58,11 +60,11 @@ def tag(
 
     A terminal gets a table, a pipe gets CSV. With -o FILE the run is resumable: run the same command again to go on.
     """
-    from xclip_cli import batch  # here, so that every other command starts without it
+    from xclip_cli import batch, shards  # here, so that every other command starts without it
     from xclip_cli.checkpoint import open_checkpoint
     from xclip_cli.cli import tag_files
     from xclip_cli.cli import tag_view as view
-    from xclip_cli.journal import Journal
+    from xclip_cli.journal import Journal, Scratch
 
     started = time.perf_counter()
     settings = TagSettings(
@@ -70,11 +72,12 @@ def tag(
         min_margin, options.seconds(window), stride, threshold_low, smooth, min_length, max_gap, exclusive, scenes,
     )  # fmt: skip
     target = None if output in (None, "-") else Path(output)
-    if index is not None and not from_index:
-        raise UsageError("--index is used with --from-index", "add --from-index, or leave it out")
+    options.check_index(from_index, index, engine)
     format_name = view.choose_format(format.value if format else None, output, target)
+    chosen = view.choose_shard(shard, format_name)
     named, listed = options.read_paths(paths)
     found = batch.find_videos(named, recursive, listed, target, view.tell_skipped if verbose and not quiet else None)
+    found, part = shards.cut(found, chosen)
     if target:
         batch.check_output(target, found.videos, overwrite, format_name)
     beside = tag_files.Beside(report, annotate, write_sidecars, dry_run)
@@ -86,10 +89,13 @@ def tag(
     label_set = options.choose_labels(labels, labels_file, labelset, checkpoint.default_labels)
     label_set = options.with_background(label_set, background)
     with ExitStack() as stack:
-        engine = stack.enter_context(view.indexed_tags(index, checkpoint, settings, quiet)) if from_index else None
-        job = batch.Batch(found.videos, label_set, settings, engine, found.unreadable, checkpoint)
+        if from_index:
+            tagging = stack.enter_context(view.indexed_tags(index, checkpoint, settings, quiet))
+        else:
+            tagging = options.choose_engine(engine, address, checkpoint)
+        job = batch.Batch(found.videos, label_set, settings, tagging, found.unreadable, checkpoint, part)
         view.announce(job, labels or (), quiet, verbose)
-        journal = stack.enter_context(Journal(target)) if target else None
+        journal = stack.enter_context(Journal(target) if target else Scratch())
         bar = target is not None or not console.stdout_is_terminal()  # results on the terminal are progress enough
         shown = view.watch(job, job.run(journal, fresh=overwrite), bar, strict, quiet, verbose)
         if target:
@@ -97,7 +103,7 @@ def tag(
             job.write(target, format_name, journal)
         else:
             view.print_results(format_name, batch.in_order(found.videos, shown), len(found.videos))
-    lost = beside.write(job, quiet)
-    view.summarise(job, target, time.perf_counter() - started, quiet, verbose)
-    uncut = view.cut_segments(job, cut, quiet) if cut is not None else 0
+        lost = beside.write(job, quiet)
+        view.summarise(job, target, time.perf_counter() - started, quiet, verbose)
+        uncut = view.cut_segments(job, cut, quiet) if cut is not None else 0
     raise typer.Exit(1 if job.failed or uncut or lost else 0)

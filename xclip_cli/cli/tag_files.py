@@ -1,6 +1,6 @@
 """What `xclip tag` writes beside rows: sidecars, the report, the annotated video."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,17 +33,16 @@ class Beside:
             raise UsageError("--dry-run writes nothing: no -o, --cut, --report or --annotate", "leave one of them out")
         if self.annotate and len(videos) != 1:
             raise UsageError(f"--annotate takes one video, and {len(videos)} were given", "annotate them one by one")
-        inputs = {identity(video) for video in videos}
         asked = ("--report", self.report, (".html", ".htm")), ("--annotate", self.annotate, (".mp4",))
         for option, path, suffixes in asked:
             if path is not None:
-                check_file(option, path, suffixes, inputs, overwrite)
+                check_file(option, path, suffixes, map(identity, videos), overwrite)
 
     def write(self, job: Batch, quiet: bool) -> int:
         """Writes all of it; gives how many files could not be written, each of which is named on stderr."""
         failed = self._sidecars(job, quiet) if self.write_sidecars else 0
         if self.report:
-            write_report(self.report, job.results, job.settings, quiet)
+            write_report(self.report, list(job.results), job.settings, quiet)
         if self.annotate and not job.failed:
             _write_annotated(job, self.annotate, quiet)
         return failed
@@ -68,7 +67,7 @@ class Beside:
                 console.print_line(f"would write {sidecar.path}: {', '.join(sidecar.added)}")
         if not quiet:
             verb = "would be written" if self.dry_run else "written"
-            same = len(job.results) - written - failed
+            same = job.finished - written - failed
             console.print_line(f"sidecars: {written} {verb}, {same} have nothing new, {failed} left as they are")
         return failed
 
@@ -79,7 +78,7 @@ def _sure(label_set, settings: TagSettings) -> set[str]:
     return {label_set.display(label, settings.lang) for label in labels}
 
 
-def check_file(option: str, path: Path, suffixes: Sequence[str], inputs: Collection, overwrite: bool) -> None:
+def check_file(option: str, path: Path, suffixes: Sequence[str], inputs: Iterable, overwrite: bool) -> None:
     """Raises UsageError where a file cannot be written, or is one of the ``inputs`` (identities) or somebody's own."""
     if path.suffix.lower() not in suffixes or path.is_dir():
         raise UsageError(f"{option} is {str(path)!r}: it must be a file *{suffixes[0]}", "rename it")
@@ -110,6 +109,6 @@ def _write_annotated(job: Batch, path: Path, quiet: bool) -> None:
     from xclip_cli.annotate import annotate
 
     with progress.bar("annotating", 100, quiet) as update:
-        annotate(job.results[0], path, job.settings, lambda share: update(round(100 * share)))
+        annotate(next(job.results), path, job.settings, lambda share: update(round(100 * share)))
     if not quiet:
         console.print_line(f"annotated -> {path}")

@@ -20,6 +20,7 @@ from xclip_cli.labels import typed
 from xclip_cli.outputs import FORMATS, check_format, format_of
 from xclip_cli.results import SCORE_DIGITS, Segment, VideoResult
 from xclip_cli.settings import TagSettings
+from xclip_cli.shards import Shard
 from xclip_cli.video.finding import LINK
 
 _BAR_WIDTH = 24
@@ -43,6 +44,16 @@ def choose_format(asked: str | None, output: str | None, target: Path | None) ->
     return name
 
 
+def choose_shard(text: str | None, format_name: str) -> Shard | None:
+    """The shard, if one was asked for. Raises UsageError, also for a format that gives each video a file of its own."""
+    if text is None:
+        return None
+    shard = Shard.parse(text)
+    if format_name in FORMATS and FORMATS[format_name].one_video:
+        raise UsageError(f"--shard gives rows, and {format_name} a file of each video", "use csv, json or jsonl")
+    return shard
+
+
 def announce(job: Batch, typed_labels: Sequence[str], quiet: bool, verbose: bool) -> None:
     """Says on stderr what may be wrong about the labels and the model and, if `verbose`, what is about to run."""
     if not quiet:
@@ -50,6 +61,9 @@ def announce(job: Batch, typed_labels: Sequence[str], quiet: bool, verbose: bool
         doubts = typed.doubts(typed_labels, job.label_set, model.default_labels)
         for line in (*doubts, *job.label_set.doubts_for(model.name, model.fingerprint), *model.warnings):
             console.print_warning(line)
+        if job.part is not None:
+            part = job.part
+            console.print_line(f"shard {part.number}/{part.of}: {len(job.videos)} of {_plural(part.videos, 'video')}")
     if not verbose:
         return
     settings, labels = job.settings, job.label_set
@@ -114,7 +128,7 @@ def watch(
 def tell(result: VideoResult, quiet: bool, verbose: bool) -> None:
     """Says on stderr that a video failed, and what was made do with."""
     if result.error is not None:
-        console.err().print(f"[red]failed:[/] {console.shown(result.video)}: {console.shown(result.error)}")
+        console.print_named("red", "failed:", f"{result.video}: {result.error}")
     elif not quiet:
         for warning in result.warnings:
             console.print_warning(f"{result.video}: {warning}")

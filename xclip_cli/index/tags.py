@@ -1,7 +1,7 @@
 """Tags of indexed videos, for any labels, without the videos: an engine of `Batch` that decodes nothing."""
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 
 from xclip_cli.checkpoint import Checkpoint
@@ -39,7 +39,7 @@ class IndexedTags:
                 "without that, and differ from those of xclip tag without --from-index",
             )
 
-    def __call__(self, videos: Sequence[str], label_set: LabelSet, settings: TagSettings) -> Iterator[VideoResult]:
+    def __call__(self, videos: Iterable[str], label_set: LabelSet, settings: TagSettings) -> Iterator[VideoResult]:
         """One result per video, in their order."""
         self._tagger.set_labels(label_set)
         for video in videos:

@@ -4,7 +4,8 @@ import hashlib
 import importlib.util
 import os
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from xclip_cli.errors import MissingExtraError, OutputError, UsageError
@@ -80,13 +81,36 @@ def sha256(format_name: str, results: Iterable[VideoResult]) -> str:
     return digest.hexdigest()
 
 
-def write(output: Path, format_name: str, results: Iterable[VideoResult]) -> None:
-    """Writes all results to the file `output`, atomically: it is whole or as it was before. Raises OutputError."""
-    try:
-        if FORMATS[format_name].one_video:
+def write(
+    output: Path,
+    format_name: str,
+    results: Iterable[VideoResult],
+    on_whole: Callable[[str], None] = lambda sha256: None,
+) -> None:
+    """Writes all results to the file `output`, atomically: it is whole or as it was before. Raises OutputError.
+
+    `on_whole` hears the hash, in hex, of what is about to take its place.
+    """
+    if FORMATS[format_name].one_video:
+        with _written(output):
             output.parent.mkdir(parents=True, exist_ok=True)  # as the videos lie
-        with replacing(output) as draft, open(draft, "wb") as stream:
-            stream.writelines(FORMATS[format_name]().pieces(results))
+    save(output, FORMATS[format_name]().pieces(results), on_whole)
+
+
+def save(output: Path, pieces: Iterable[bytes], on_whole: Callable[[str], None] = lambda sha256: None) -> None:
+    """Writes the pieces of a document as `write` does."""
+    digest = hashlib.sha256()
+    with _written(output), replacing(output) as draft, open(draft, "wb") as stream:
+        for piece in pieces:
+            digest.update(piece)
+            stream.write(piece)
+        on_whole(digest.hexdigest())
+
+
+@contextmanager
+def _written(output: Path) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
         raise OutputError(
             f"cannot write {str(output)!r}: {error.strerror or error}",

@@ -30,10 +30,13 @@ class Text:
         raise NotImplementedError
 
     def pieces(self, results: Iterable[VideoResult]) -> Iterator[bytes]:
-        """The pieces of a whole document; the first comes before any result is asked for."""
+        return self.joined(map(self.video, results))
+
+    def joined(self, texts: Iterable[str]) -> Iterator[bytes]:
+        """The pieces of a whole document of videos' texts; the first comes before any text is asked for."""
         yield self.start.encode()
-        for index, result in enumerate(results):
-            yield ((self.between if index else "") + self.video(result)).encode()
+        for index, text in enumerate(texts):
+            yield ((self.between if index else "") + text).encode()
         yield self.stop.encode()
 
 

@@ -2,7 +2,8 @@
 
 import csv
 import io
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from itertools import groupby
 
 from xclip_cli.files import printable
 from xclip_cli.outputs.base import Text
@@ -42,6 +43,17 @@ class Csv(Text):
 
     def video(self, result: VideoResult) -> str:
         return "".join(line(cell(column, row[column]) for column in COLUMNS) for row in rows(result))
+
+    def split(self, lines: Iterable[str]) -> Iterator[tuple[str, str]]:
+        """The videos of a document, with line ends as they are, and the text of each. Raises ValueError."""
+        rows = csv.reader(lines, strict=True)
+        try:
+            if next(rows, None) != list(COLUMNS):
+                raise ValueError("another header")
+            for video, group in groupby(rows, key=lambda row: row[0]):
+                yield video, "".join(map(line, group))
+        except (csv.Error, IndexError) as error:
+            raise ValueError(str(error)) from error
 
 
 def cell(column: str, value: object) -> str:

@@ -1,6 +1,7 @@
 """JSON (one list) and JSON Lines (one video a line), nesting the names of the columns."""
 
 import json
+from collections.abc import Iterable, Iterator
 
 from xclip_cli.files import printable
 from xclip_cli.outputs.base import Text
@@ -28,9 +29,20 @@ def _segment(segment: Segment) -> dict:
     }
 
 
+def _video(line: str) -> str:
+    try:
+        return json.loads(line)["video"]
+    except (KeyError, TypeError) as error:
+        raise ValueError("not a video's line") from error
+
+
 class JsonLines(Text):
     def video(self, result: VideoResult) -> str:
         return self._text(result) + "\n"
+
+    def split(self, lines: Iterable[str]) -> Iterator[tuple[str, str]]:
+        """The videos of a document, and the text of each. Raises ValueError."""
+        return ((_video(line), line) for line in lines)
 
     def _text(self, result: VideoResult) -> str:
         values = {
@@ -52,3 +64,7 @@ class Json(JsonLines):
 
     def video(self, result: VideoResult) -> str:
         return self._text(result)
+
+    def split(self, lines: Iterable[str]) -> Iterator[tuple[str, str]]:
+        inner = (line.strip().removesuffix(",") for line in lines)
+        return super().split(line for line in inner if line not in ("[", "", "]"))

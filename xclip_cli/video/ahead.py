@@ -8,6 +8,7 @@ from typing import TypeVar
 
 from xclip_cli.errors import VideoError
 from xclip_cli.registry import Resize
+from xclip_cli.video.source import check_file
 from xclip_cli.video.types import Clip
 from xclip_cli.video.worker import DecodePool
 
@@ -20,14 +21,19 @@ def decode_ahead(
 ) -> Iterator[list[tuple[Key, Clip | VideoError]]]:
     """Decoded videos, or why they cannot be, up to ``batch_size`` at a time, in order of completion.
 
-    A request is a key, which comes back, and the arguments of ``DecodePool.submit``; ``resize`` is its too.
+    A request is a key, which comes back, and the arguments of ``DecodePool.submit``; ``resize`` is its too. Where no
+    decoder is needed to see that there is no video, none is asked.
     """
     waiting = iter(requests)
     running: dict[Future, Key] = {}
     ready: list[tuple[Key, Clip | VideoError]] = []
     while True:
         for key, request in islice(waiting, pool.capacity + batch_size - 1 - len(running) - len(ready)):
-            running[pool.submit(*request, resize=resize)] = key
+            try:
+                check_file(request[0])
+                running[pool.submit(*request, resize=resize)] = key
+            except VideoError as error:
+                ready.append((key, error))
         while running and len(ready) < batch_size:
             done, _ = wait(running, return_when=FIRST_COMPLETED)
             ready += [(running.pop(future), _outcome(future)) for future in done]

@@ -7,7 +7,7 @@ from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Hashable, Iterable, Iterator
 from dataclasses import dataclass
 
-from xclip_cli.video.source import is_video_name, shown
+from xclip_cli.video.source import is_url, is_video_name, shown
 
 LINK = "link"
 _CLUTTER = ("thumbs.db", "desktop.ini")  # what Windows leaves in folders; other systems' litter is hidden by its name
@@ -20,11 +20,13 @@ class Found:
 
     ``unreadable`` holds the folders of which nothing can be read, and why: they stand among the videos, for each is an
     error row. ``skipped`` counts files that were left out, by suffix (".txt", "no suffix", "other suffix") or "link".
+    ``roots`` are the folders that were named.
     """
 
     videos: list[str]
     unreadable: dict[str, str]
     skipped: Counter[str]
+    roots: tuple[str, ...] = ()
 
 
 class Finder:
@@ -43,6 +45,7 @@ class Finder:
         self._skipped: Counter[str] = Counter()
         self._searched: set[Hashable] = set()  # folders, all videos of which are found
         self._named: defaultdict[Hashable, set[str]] = defaultdict(set)  # folder -> files of it that were named
+        self._roots: list[str] = []
         self._links: list[str] = []  # files among the videos that are links
         self._met = 0  # how often a search came upon a video, a folder that is searched already or an unreadable one
 
@@ -59,6 +62,7 @@ class Finder:
     def folder(self, root: str) -> bool:
         """Takes a folder's videos, with `recursive` those of its folders too. False where there is nothing to take."""
         before = self._met
+        self._roots.append(root)
         for folder, files, links in self._walk(root, self._searched):
             named = self._named.get(identity(folder), ())
             for file in files:
@@ -95,7 +99,7 @@ class Finder:
     def found(self) -> Found:
         spare = self._spare_links()
         videos = [path for path in self._videos if path not in spare] if spare else self._videos
-        return Found(videos, self._unreadable, self._skipped)
+        return Found(videos, self._unreadable, self._skipped, tuple(self._roots))
 
     def _holds(self, folder: Hashable, name: str) -> bool:
         return name in self._named.get(folder, ()) or (folder in self._searched and is_video_name(name))
@@ -195,8 +199,8 @@ class Finder:
 
 
 def is_pattern(path: str) -> bool:
-    """Whether a part of the path that does not exist as it stands holds ``*``, ``?`` or ``[``."""
-    while not os.path.lexists(path):
+    """Whether a part of the path that does not exist as it stands holds ``*``, ``?`` or ``[``; a URL is none."""
+    while not (is_url(path) or os.path.lexists(path)):
         parent, part = os.path.split(path)
         if glob.has_magic(part):
             return True

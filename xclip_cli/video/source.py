@@ -46,21 +46,46 @@ def read_head(path: str) -> bytes:
     The path must lead, through any links, to a regular file that is not empty: a FIFO or a device would block. A
     playlist would make the decoder open other files or addresses.
     """
+    _size(path)
     try:
-        mode = os.stat(path).st_mode
-        if stat.S_ISDIR(mode):
-            raise VideoError(f"{shown(path)} is a directory, not a video file")
-        if not stat.S_ISREG(mode):
-            raise VideoError(f"{shown(path)} is not a regular file (a pipe, a socket or a device)")
         with Path(path).open("rb") as file:
             head = file.read(_HEAD_BYTES)
     except (OSError, ValueError) as error:
-        raise VideoError(f"{shown(path)} cannot be opened: {getattr(error, 'strerror', None) or error}") from error
+        raise _unopened(path, error) from error
     if not head:
         raise VideoError(f"{shown(path)} is empty (0 bytes)", "copy or download it again")
     if b"\0" not in head:
         _refuse_text(path, head)
     return head
+
+
+def check_file(path: str) -> None:
+    """VideoError where no decoder is needed to see that there is no video: missing, empty, a folder, a URL."""
+    if _size(path) == 0:
+        read_head(path)  # some file systems know the size only of files that were opened
+
+
+def _size(path: str) -> int:
+    """Of a regular file, in bytes. VideoError."""
+    try:
+        found = os.stat(path)
+    except (OSError, ValueError) as error:
+        if is_url(path):
+            raise VideoError(f"{path!r} is a URL: download it first") from error
+        raise _unopened(path, error) from error
+    if stat.S_ISDIR(found.st_mode):
+        raise VideoError(f"{shown(path)} is a directory, not a video file")
+    if not stat.S_ISREG(found.st_mode):
+        raise VideoError(f"{shown(path)} is not a regular file (a pipe, a socket or a device)")
+    return found.st_size
+
+
+def is_url(path: str) -> bool:
+    return re.match(r"[a-zA-Z][\w+.-]+://", path) is not None
+
+
+def _unopened(path: str, error: Exception) -> VideoError:
+    return VideoError(f"{shown(path)} cannot be opened: {getattr(error, 'strerror', None) or error}")
 
 
 def _refuse_text(path: str, head: bytes) -> None:

@@ -1,0 +1,23 @@
+"""This machine: one Tagger in this process, decoders in others."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict
+
+from xclip_cli.checkpoint import Checkpoint
+from xclip_cli.labels import LabelSet
+from xclip_cli.results import VideoResult
+from xclip_cli.settings import TagSettings
+from xclip_cli.tagger import Tagger
+from xclip_cli.timeline import WindowMemory
+
+
+def tag(
+    videos: Iterable[str],
+    label_set: LabelSet,
+    settings: TagSettings,
+    checkpoint: Checkpoint,
+    memory: WindowMemory | None = None,
+) -> Iterator[VideoResult]:
+    """One result per video, in order of completion; timelines go on behind the windows that ``memory`` has of them."""
+    tagger = Tagger(**asdict(settings) | {"model": checkpoint}).set_labels(label_set)
+    yield from tagger.tag_many(iter(videos), memory=memory)
