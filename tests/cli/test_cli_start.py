@@ -3,7 +3,7 @@ import sys
 
 import pytest
 
-HEAVY = ("torch", "cv2", "open_clip", "safetensors", "transformers", "decord")
+HEAVY = ("torch", "cv2", "open_clip", "safetensors", "transformers", "decord", "ray")
 
 
 @pytest.mark.parametrize(
