@@ -8,6 +8,8 @@ import importlib.util
 import os
 import platform
 import queue
+import re
+import socket
 import threading
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator
@@ -24,6 +26,7 @@ from xclip_cli.settings import TagSettings
 from xclip_cli.video.source import shown
 
 MAX_DEATHS = 3
+_PATIENCE_SECONDS = 10
 _STORE_BYTES = 2**27  # of shared memory in a cluster of our own: results are small, and Ray would take a third
 
 
@@ -56,10 +59,13 @@ def _connect(address: str):
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     import ray
 
+    found = re.fullmatch(r"(?:ray://)?(.+):(\d{1,5})", address)
     own = {"include_dashboard": False, "object_store_memory": _STORE_BYTES} if address == "local" else {}
     try:
+        if found:  # where nobody answers, Ray itself waits for minutes
+            socket.create_connection((found[1], int(found[2])), _PATIENCE_SECONDS).close()
         ray.init(address, log_to_driver=False, logging_level="ERROR", **own)
-    except (ConnectionError, ValueError, ImportError, RuntimeError) as error:
+    except (OSError, OverflowError, ValueError, ImportError, RuntimeError) as error:
         raise XclipError(
             f"there is no Ray cluster at {address!r}: {_line(error)}",
             "start one with ray start --head, or use --address local",
