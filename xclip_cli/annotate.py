@@ -16,9 +16,10 @@ from xclip_cli.plots import draw_caption
 from xclip_cli.registry import Resize
 from xclip_cli.results import Tag, VideoResult
 from xclip_cli.settings import TagSettings
+from xclip_cli.video.process import ENVIRONMENT, program
 from xclip_cli.video.source import shown
 from xclip_cli.video.types import VideoInfo
-from xclip_cli.video.worker import ENVIRONMENT, DecodePool, program
+from xclip_cli.video.worker import DecodePool
 
 _MOST_LINES = 6
 _TINY = Resize(32, "squash", "bilinear", antialias=True, rounding="floor")

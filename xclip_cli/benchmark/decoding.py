@@ -19,10 +19,10 @@ import numpy as np
 
 from xclip_cli.errors import VideoError
 from xclip_cli.settings import READERS
+from xclip_cli.video.process import ENVIRONMENT, program
 from xclip_cli.video.reader import open_reader, read_clip
 from xclip_cli.video.source import shown
 from xclip_cli.video.types import Reader
-from xclip_cli.video.worker import ENVIRONMENT, program
 
 COLUMNS = (  # what a person sees: key, head and digits
     ("path", "file", None),

@@ -8,9 +8,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from xclip_cli.errors import VideoError, XclipError
+from xclip_cli.errors import VideoError
 from xclip_cli.video.cutting import encode
 from xclip_cli.video.probe import probe
+from xclip_cli.video.process import failure, limit_memory
 from xclip_cli.video.source import is_picture, read_head, shown
 
 
@@ -59,6 +60,7 @@ def main() -> None:
     path, output, file = sys.argv[1:]
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what a library prints must not get among the answers
+    limit_memory()
 
     def say(**answer) -> None:
         answers.write(json.dumps(answer) + "\n")
@@ -70,8 +72,5 @@ def main() -> None:
             captions = [Caption(a, b, int(x), int(y), arrays[f"pixels{n}"]) for n, (a, b, x, y) in enumerate(spans)]
         burn(path, output, captions, lambda share: say(share=share))
         say(share=1.0, finished=True)
-    except XclipError as error:
-        say(error=error.message, hint=error.hint)
     except Exception as error:
-        reason = " ".join(str(error).split())[:200]
-        say(error=f"{shown(path)} cannot be written anew: {type(error).__name__}: {reason}", hint=None)
+        say(**failure(path, error, "written anew"))

@@ -18,14 +18,14 @@ from pathlib import Path
 import av
 import numpy as np
 
-from xclip_cli.errors import OutputError, VideoError, XclipError
+from xclip_cli.errors import OutputError, VideoError
 from xclip_cli.files import replacing
 from xclip_cli.video.container import open_container
 from xclip_cli.video.display import UPRIGHT
+from xclip_cli.video.process import ENVIRONMENT, failure, limit_memory, program
 from xclip_cli.video.reader import open_reader
 from xclip_cli.video.source import is_picture, read_head, shown
 from xclip_cli.video.types import TOLERANCE_SECONDS, Probe
-from xclip_cli.video.worker import ENVIRONMENT, program
 
 _NEAR_SECONDS = 0.5
 _PACE = 4  # an encoded second may take so many, beside the time-out
@@ -90,13 +90,11 @@ def main() -> None:
     video, start, end, draft = json.loads(sys.argv[1])
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
+    limit_memory()
     try:
         answer = {"how": _write(video, start, end, draft)}
-    except XclipError as error:
-        answer = {"error": error.message, "hint": error.hint}
     except Exception as error:
-        reason = " ".join(str(error).split())[:200]
-        answer = {"error": f"{shown(video)} cannot be cut: {type(error).__name__}: {reason}", "hint": None}
+        answer = failure(video, error, "cut")
     answers.write(json.dumps(answer) + "\n")
     answers.flush()
 

@@ -17,12 +17,12 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import CancelledError, Future
 from dataclasses import asdict
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 
-from xclip_cli.errors import VideoError, XclipError
+from xclip_cli.errors import VideoError
 from xclip_cli.registry import Resize
+from xclip_cli.video.process import ENVIRONMENT, failure, limit_memory, program
 from xclip_cli.video.reader import check_reader, open_reader, read_clip, read_frames
 from xclip_cli.video.scenes import shot_changes
 from xclip_cli.video.source import shown
@@ -32,24 +32,6 @@ from xclip_cli.video.types import Clip, Reader, Video, VideoInfo
 _START_SECONDS = 60.0
 _PATIENCE_SECONDS = 0.5
 _MAX_THREADS = 4
-ENVIRONMENT = {  # of a process that decodes
-    "OMP_NUM_THREADS": "1",
-    "OPENBLAS_NUM_THREADS": "1",
-    "OPENCV_LOG_LEVEL": "SILENT",
-    "OPENCV_FFMPEG_READ_ATTEMPTS": str(2**30),  # packets of other streams between two frames are no damage
-    "OPENCV_IO_MAX_IMAGE_PIXELS": "100000000",
-    "DECORD_EOF_RETRY_MAX": "2048",  # it also counts while the first frame is waited for: 128 were too few
-}
-_PACKAGE_PARENT = str(Path(__file__).resolve().parents[2])
-
-
-def program(code: str, *arguments: str) -> list[str]:
-    """The command that runs this code in a process of its own, with ``arguments`` in ``sys.argv[1:]``.
-
-    The user's folder is not on its path, and the package's comes last, so that no stray module stands for another.
-    """
-    path = "import sys; sys.path[:] = [p for p in sys.path if p not in ('', '.')]"
-    return [sys.executable, "-c", f"{path} + [{_PACKAGE_PARENT!r}]\n{code}", *arguments]
 
 
 class DecodePool:
@@ -291,6 +273,7 @@ def _how_it_ended(process: subprocess.Popen[bytes]) -> str:
 def serve(reader: Reader) -> None:
     """Answer requests until standard input ends: the body of a worker process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    limit_memory()
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what a decoder's library prints must not get among the answers
     requests: queue.SimpleQueue[bytes] = queue.SimpleQueue()
@@ -341,16 +324,10 @@ def _answer(opened: _Opened, request: dict, answers) -> None:
             cuts = opened.cuts(request["path"])
             return _send(answers, {"cuts": cuts or [], "more": cuts is not None})
         clip = _clip(opened, **request)
-    except XclipError as error:
-        failure = {"error": error.message, "hint": error.hint}
     except Exception as error:  # whatever a decoder raises costs this video alone
-        reason = " ".join(str(error).split())[:200]
-        message = f"{shown(request['path'])} cannot be decoded: {type(error).__name__}: {reason}"
-        failure = {"error": message, "hint": None}
-    else:
-        return _send(answers, _header(clip), clip.frames)
-    opened.close()
-    _send(answers, failure)
+        opened.close()
+        return _send(answers, failure(request["path"], error, "decoded"))
+    _send(answers, _header(clip), clip.frames)
 
 
 def _clip(opened: _Opened, path: str, resize: dict | None, **request) -> Clip:
