@@ -148,6 +148,13 @@ def test_the_parser_in_python_finds_the_same(load, monkeypatch):
         ("".join(f"- {i:x}g\n" for i in range(20_001)).encode(), "has 20,001 labels"),
         (b"- " + b"[" * 900_000, "nest"),  # our limit or, in newer releases, that of PyYAML
         (b"a: &a [x,x]\nb: &b [*a,*a]\nc: &c [*b,*b]\n", "anchors"),
+        (b"".join(b"k%d: x\n" % n for n in range(1_000_000)), "too large"),
+        (b"".join(b"k%d: x\n" % n for n in range(40_000)), "unknown key 'k0'"),
+        (b"- {name: a, names: {" + b"".join(b"k%d: x," % n for n in range(40_000)) + b"}}", "is no language code"),
+        (b"- " + b"a" * 990_000, "is too long"),
+        (b'- "x' + b"\\n" * 490_000 + b'x"', "is too long"),
+        (b"- a: " * 190_000, "not valid YAML"),
+        (b"- ? " * 240_000, "nest"),
     ],
 )
 def test_a_hostile_file_is_refused_quickly(load, content, message):

@@ -1,6 +1,7 @@
 """The models that have a name, and what is known of them."""
 
 import difflib
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -82,7 +83,8 @@ class Preprocessing:
             raise ModelError(f"preprocessing sizes are {self.resize!r} and {self.crop!r}; they must be whole numbers")
         if self.crop < 1 or (self.mode == "shortest" and self.resize < self.crop):
             raise ModelError(f"preprocessing crops {self.crop} pixels from a short side of {self.resize}")
-        if len(self.mean) != 3 or len(self.std) != 3 or min(self.std) <= 0:
+        finite = all(map(math.isfinite, (*self.mean, *self.std)))
+        if not finite or len(self.mean) != 3 or len(self.std) != 3 or min(self.std) <= 0:
             raise ModelError(f"preprocessing needs 3 means and 3 positive stds, got {self.mean} and {self.std}")
 
     def resizing(self, num_crops: int = 1) -> Resize:

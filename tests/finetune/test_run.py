@@ -212,6 +212,46 @@ def test_a_state_of_another_run_is_refused(tune, tmp_path):
         tune(tmp_path / "out")
 
 
+def test_a_table_may_name_any_clip_and_any_class_and_nothing_is_written_beside_the_output(tune, bars, tmp_path):
+    elsewhere = tmp_path / "elsewhere"
+    (tmp_path / "lists").mkdir()
+    shutil.copytree(bars, elsewhere / "bars")
+    (tmp_path / "link").symlink_to(elsewhere)
+    rows = [f"../elsewhere/bars/forth/{n} forth.mp4,../../up" for n in range(2)]
+    rows += [f"{elsewhere}/bars/forth/{n} forth.mp4,../../up" for n in range(2, 4)]
+    rows += [f"../link/bars/and back/{n} and back.mp4,/etc/passwd" for n in range(4)]
+    (tmp_path / "lists/list.csv").write_text("video,label\n" + "\n".join(rows) + "\n")
+    before = set(tmp_path.rglob("*"))
+    tune(tmp_path / "out", data=tmp_path / "lists/list.csv", regime="linear")
+    made = set(tmp_path.rglob("*")) - before
+    assert (tmp_path / "out/model.safetensors") in made and not (tmp_path / "up").exists()
+    assert all(path.is_relative_to(tmp_path / "out") for path in made)
+
+
+class Bomb:
+    """Leaves a mark where it is unpickled."""
+
+    def __init__(self, mark):
+        self.mark = mark
+
+    def __reduce__(self):
+        return (open, (str(self.mark), "w"))
+
+
+def test_a_state_that_anyone_may_have_made_is_refused_and_not_run(tune, tmp_path):
+    asked = iter([True])
+    with pytest.raises(Interrupted):
+        tune(tmp_path / "out", stopped=lambda: next(asked))
+    state = torch.load(tmp_path / "out/state.pt", weights_only=True)
+    bomb = Bomb(tmp_path / "mark")
+    without_weights = {key: value for key, value in state.items() if key in ("purpose", "processes")}
+    for made in (bomb, state | {"history": [bomb]}, without_weights, [1, 2]):
+        torch.save(made, tmp_path / "out/state.pt")
+        with pytest.raises(UsageError, match="cannot be read") as refusal:
+            tune(tmp_path / "out", resume=True)
+        assert not (tmp_path / "mark").exists() and "\n" not in refusal.value.message
+
+
 def test_another_number_of_processes_is_refused(tune, tmp_path):
     asked = iter([True])
     with pytest.raises(Interrupted):

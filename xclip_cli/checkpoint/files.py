@@ -1,5 +1,6 @@
 """Reading weight files. A file is data: no code in it is run, whatever its format."""
 
+import math
 import pickle
 import re
 import warnings
@@ -88,7 +89,7 @@ def tensors_in(value: Any, path: Path) -> dict[str, Tensor]:
 def load_strictly(module: nn.Module, state: Mapping[str, Tensor], path: Path) -> nn.Module:
     """The module, built on the meta device, filled with float32 copies of exactly these tensors; in eval mode.
 
-    Raises ModelError naming the first tensor that is missing, left over or of another shape.
+    Raises ModelError naming the first tensor that is missing, left over, of another shape or not finite.
     """
     expected = module.state_dict()
     for key in [*expected, *state]:
@@ -100,5 +101,13 @@ def load_strictly(module: nn.Module, state: Mapping[str, Tensor], path: Path) ->
             shapes = f"{tuple(found.shape)}, the architecture needs {tuple(needed.shape)}"
             raise ModelError(f"{path} does not fit: {key} has the shape {shapes}")
     own = {key: tensor.to(torch.float32, copy=True).contiguous() for key, tensor in state.items()}
+    check_finite(own, path)
     module.load_state_dict(own, strict=True, assign=True)
     return module.eval()
+
+
+def check_finite(state: Mapping[str, Tensor], path: Path) -> None:
+    """ModelError naming the first tensor with a NaN or an infinity in it, of which every score would be a NaN."""
+    for key, tensor in state.items():
+        if not math.isfinite(tensor.detach().sum(dtype=torch.float64)):
+            raise ModelError(f"{path} is damaged: {key} holds what is no number (NaN or infinity)")

@@ -26,7 +26,7 @@ from xclip_cli.model.xclip import Xclip
 from xclip_cli.registry import CLIP, OPEN_CLIP_PREFIX, Preprocessing
 
 from .base import Checkpoint, TextEncoder, absent
-from .files import load_strictly, read_pickle, read_safetensors, tensors_in
+from .files import check_finite, load_strictly, read_pickle, read_safetensors, tensors_in
 
 NUM_FRAMES = 8
 _OPENAI = {"mean": CLIP[0], "std": CLIP[1], "interpolation": "bicubic", "resize_mode": "shortest"}
@@ -161,6 +161,7 @@ def _build(source: Source) -> nn.Module:
         if key in own and own[key].shape != state[key].shape:
             shapes = f"{tuple(state[key].shape)}, the architecture needs {tuple(own[key].shape)}"
             raise ModelError(f"{path} does not fit open_clip's {source.architecture}: {key} has the shape {shapes}")
+    check_finite(dict(model.named_parameters()), path)
     return model.eval()
 
 

@@ -16,7 +16,7 @@ from xclip_cli.model.xclip import Xclip
 from xclip_cli.registry import Preprocessing
 
 from .base import Checkpoint, understanding, xclip_checkpoint
-from .files import open_safetensors, read_safetensors
+from .files import check_finite, open_safetensors, read_safetensors
 
 METADATA_KEY, LABEL_FEATURES = "xclip", "label_features"
 FORMAT = 1
@@ -69,7 +69,7 @@ def read_metadata(path: Path) -> dict[str, Any] | None:
     try:
         about = json.loads(text)
         made_for = about["format"]
-    except (ValueError, TypeError, KeyError) as error:
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise ModelError(f"{path} is damaged: its metadata cannot be read ({error!r})") from error
     if made_for != FORMAT:
         raise ModelError(f"{path} has format {made_for!r}; this version reads {FORMAT}", "pip install -U xclip-cli")
@@ -82,11 +82,23 @@ def open_ours(path: Path, about: Mapping, name: str | None) -> Checkpoint:
         config = XclipConfig.from_dict(about["config"])
         preprocessing = Preprocessing(**about["preprocessing"])
         name, labels = name or str(about["name"]), about["labels"]
-        own = labels and read_safetensors(path, lambda key: key == LABEL_FEATURES).get(LABEL_FEATURES)
-        prompts = [label.prompts[0] for label in from_names(labels).labels] if own is not None and labels else []
+        if not isinstance(labels, list | None):
+            raise TypeError(f"labels are {labels!r:.40}, no list")
+        known = _known(path, [label.prompts[0] for label in from_names(labels).labels], config) if labels else {}
 
     def read(wanted: Callable[[str], bool]) -> dict[str, Tensor]:
         return read_safetensors(path, lambda key: key != LABEL_FEATURES and wanted(key))
 
-    known = dict(zip(prompts, own.float(), strict=True)) if prompts else {}
     return xclip_checkpoint(name, path, config, preprocessing, read, known, default_labels=labels)
+
+
+def _known(path: Path, prompts: Sequence[str], config: XclipConfig) -> dict[str, Tensor]:
+    """The features that the file holds of its labels, if any. Raises ModelError."""
+    found = read_safetensors(path, lambda key: key == LABEL_FEATURES)
+    check_finite(found, path)
+    for features in found.values():
+        if features.shape != (len(prompts), config.embed_dim):
+            shapes = f"{tuple(features.shape)}, its labels need {(len(prompts), config.embed_dim)}"
+            raise ModelError(f"{path} is damaged: {LABEL_FEATURES} has the shape {shapes}")
+        return dict(zip(prompts, features.float(), strict=True))
+    return {}

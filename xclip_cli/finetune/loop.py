@@ -75,6 +75,7 @@ class State:
         try:
             saved = torch.load(self.path, map_location="cpu", weights_only=True)
             purpose, processes = saved["purpose"], saved["processes"]
+            progress = {name: saved[name] for name in ("epoch", "step", "loss_sum", "history", "best")}
         except FileNotFoundError:
             return self
         except Exception as error:  # torch raises many kinds for a damaged file
@@ -89,8 +90,7 @@ class State:
                 f"{self.processes}: a step would hold other clips",
                 torchrun if processes > 1 else "go on without torchrun",
             )
-        for name in ("epoch", "step", "loss_sum", "history", "best"):
-            setattr(self, name, saved[name])
+        vars(self).update(progress)
         self._saved = saved
         return self
 

@@ -12,6 +12,7 @@ TextKind = Literal["clip", "bert"]
 Activation = Literal["quick_gelu", "gelu"]
 
 HEAD_WIDTH = 64
+_MOST, _MOST_LAYERS = 1_000_000, 1_000  # a file that asks for more would be built for hours
 SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]")  # of a WordPiece vocabulary: padding, unknown, start, end
 
 
@@ -98,6 +99,8 @@ class XclipConfig:
     def __post_init__(self):
         _check_positive(self, "model", ("embed_dim", "num_frames"))
         _check_choice("activation", self.activation, get_args(Activation))
+        if isinstance(self.prompt_alpha, bool) or not isinstance(self.prompt_alpha, int | float):
+            raise ModelError(f"prompt_alpha is {self.prompt_alpha!r}; it must be a number")
         for name, layers in (("mit_heads", self.mit_layers), ("prompt_heads", self.prompt_layers)):
             if getattr(self, name) is None:
                 object.__setattr__(self, name, max(1, self.embed_dim // HEAD_WIDTH))
@@ -166,10 +169,10 @@ def _make(kind: type, data: Any, where: str):
 
 def _check_positive(config: Any, where: str, names: tuple[str, ...]) -> None:
     counts = tuple(f.name for f in fields(config) if f.name.endswith("layers"))
-    for name, least in [(n, 1) for n in names] + [(n, 0) for n in counts]:
+    for name, least, most in [(n, 1, _MOST) for n in names] + [(n, 0, _MOST_LAYERS) for n in counts]:
         value = getattr(config, name)
-        if not isinstance(value, int) or isinstance(value, bool) or value < least:
-            raise ModelError(f"{where}.{name} is {value!r}; it must be a whole number of at least {least}")
+        if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
+            raise ModelError(f"{where}.{name} is {value!r}; it must be a whole number from {least} to {most}")
 
 
 def _check_choice(name: str, value: Any, choices: tuple[str, ...]) -> None:
