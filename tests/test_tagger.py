@@ -25,6 +25,22 @@ def test_tagging_gives_the_best_labels_first(tagger, clips):
     assert segment.end_seconds == pytest.approx(1.0)
 
 
+def test_probabilities_and_cosines_of_all_views_are_averaged(toy_model, clips):
+    names = ["running", "dunking", "a dog"]
+    tagger = Tagger(toy_model, workers=1, num_clips=2, num_crops=3).set_labels(names)
+    with DecodePool(workers=1) as pool:
+        clip = pool.submit(clips / "a.mp4", 4, 2, resize=tagger.resize).result()
+    with torch.inference_mode():
+        views = normalise(tagger.pixels([clip])[0], tagger.checkpoint.preprocessing)
+        text = tagger.checkpoint.text_encoder()(names)
+        cosines = torch.cat([tagger.model.similarity(tagger.model.encode_video(view[None]), text) for view in views])
+        scores = tagger.model.logits(cosines).softmax(dim=1)
+    assert scores.shape == (6, 3) and scores.std(dim=0).max() > 1e-4
+    tags = {tag.label: tag for tag in tagger.tag(clips / "a.mp4").segments[0].tags}
+    assert [tags[name].score for name in names] == pytest.approx(scores.mean(dim=0).tolist(), abs=1e-5)
+    assert [tags[name].similarity for name in names] == pytest.approx(cosines.mean(dim=0).tolist(), abs=1e-5)
+
+
 def test_similarity_does_not_depend_on_the_other_labels_but_score_does(tagger, clips):
     alone = tagger.set_labels("running").tag(clips / "a.mp4").segments[0].tags[0]
     [*several] = tagger.set_labels("running,dunking").tag(clips / "a.mp4").segments[0].tags
@@ -114,6 +130,14 @@ def test_thresholds_of_labels_go_before_the_common_one(toy_model, clips):
     assert [tag.label for tag in tags] == ["always"]
     other = Tagger(toy_model, lang="zh")
     assert "总是" in [tag.label for tag in other.set_labels(tagger.label_set).tag(clips / "a.mp4").segments[0].tags]
+
+
+@pytest.mark.parametrize("options", [{}, {"window_seconds": 0.5}])
+def test_scores_that_are_no_numbers_are_an_error(toy_model, clips, options):
+    tagger = Tagger(toy_model, workers=1, **options).set_labels(["a dog", "running"])
+    tagger.model.logit_scale.data.fill_(1000)
+    with pytest.raises(ModelError, match="model 'toy' gives scores that are no numbers"):
+        tagger.tag(clips / "a.mp4")
 
 
 def test_half_precision_stays_close(toy_model, tagger, clips):

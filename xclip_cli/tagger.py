@@ -19,7 +19,7 @@ from xclip_cli import timeline
 from xclip_cli.checkpoint import Checkpoint, open_checkpoint
 from xclip_cli.device import precision, resolve_device
 from xclip_cli.embeddings import Embeddings
-from xclip_cli.errors import UsageError, VideoError
+from xclip_cli.errors import ModelError, UsageError, VideoError
 from xclip_cli.labels import LabelSet, from_names
 from xclip_cli.labels.typed import understand
 from xclip_cli.model.xclip import VideoFeatures
@@ -225,7 +225,7 @@ class Tagger:
             return self._result(path, segments=(segment,), warnings=known.warnings, reader=known.reader)
         batches = self._tensor(known.windows).split(self.batch_size)
         outputs = [self._scores(VideoFeatures(batch), len(batch)) for batch in batches]
-        scored = Scored(known.spans, known.scenes, *_joined(outputs))
+        scored = Scored(known.spans, known.scenes, *self._joined(outputs))
         segments = self._found(scored, known.end_seconds)
         return self._result(path, segments=segments, warnings=known.timeline_warnings, reader=known.reader)
 
@@ -242,7 +242,7 @@ class Tagger:
 
     def scores(self, clips: Sequence[Clip]) -> np.ndarray:
         """Scores float32 (B, N) of decoded videos: first of the labels, then of the background entries."""
-        return self._launch(clips, None)[0].numpy(force=True)
+        return self._numbers(self._launch(clips, None))[0].numpy()
 
     @property
     def resize(self) -> Resize:
@@ -278,7 +278,7 @@ class Tagger:
         """What the model says of a piece's windows; ``tokens`` is as in `encode_windows`."""
         views = self.settings.num_crops
         outputs = [self._scores(x, len(x.video) // views) for x in self.encode_windows(piece, tokens)]
-        return Scored(piece.spans, piece.scenes, *_joined(outputs)) if outputs else Scored.none(len(self._text))
+        return Scored(piece.spans, piece.scenes, *self._joined(outputs)) if outputs else Scored.none(len(self._text))
 
     @torch.inference_mode()
     def encode_windows(self, piece: Piece, tokens: dict[int, torch.Tensor]) -> list[VideoFeatures]:
@@ -324,8 +324,21 @@ class Tagger:
         return scores, similarity
 
     def _ranked(self, durations: list[float], outputs: tuple[torch.Tensor, torch.Tensor]) -> list[Segment]:
-        rows = zip(durations, *(output.tolist() for output in outputs), strict=True)
+        rows = zip(durations, *(output.tolist() for output in self._numbers(outputs)), strict=True)
         return [Segment(0.0, seconds, self._rank(scores, similarity)) for seconds, scores, similarity in rows]
+
+    def _joined(self, outputs: list[tuple[torch.Tensor, torch.Tensor]]) -> tuple[np.ndarray, ...]:
+        """Scores and similarities of windows that follow each other."""
+        whole = torch.cat([scores for scores, _ in outputs]), torch.cat([similarity for _, similarity in outputs])
+        return tuple(values.numpy() for values in self._numbers(whole))
+
+    def _numbers(self, outputs: tuple[torch.Tensor, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Scores and similarities on the CPU. ModelError where they are no numbers: no order of labels follows."""
+        scores, similarity = (output.cpu() for output in outputs)
+        if scores.isnan().any():
+            hint = "try --dtype float32" if self.settings.dtype != "float32" else "take another model, or tune it anew"
+            raise ModelError(f"model {self.checkpoint.name!r} gives scores that are no numbers (NaN)", hint)
+        return scores, similarity
 
     def _rank(self, scores: list[float], similarity: list[float]) -> tuple[Tag, ...]:
         """The best `top_k` labels that reach their threshold.
@@ -371,11 +384,6 @@ class Tagger:
 def _end(clip: Clip) -> float:
     """Where the video ends, in seconds, as far as the last clip of it knows."""
     return clip.info.duration_seconds if clip.end_seconds is None else clip.end_seconds
-
-
-def _joined(outputs: list[tuple[torch.Tensor, torch.Tensor]]) -> tuple[np.ndarray, ...]:
-    """Scores and similarities of windows that follow each other."""
-    return tuple(torch.cat(parts).numpy(force=True) for parts in zip(*outputs, strict=True))
 
 
 def _array(features: torch.Tensor) -> np.ndarray:
