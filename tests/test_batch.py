@@ -8,7 +8,7 @@ from xclip_cli import batch, outputs
 from xclip_cli.errors import OutputError, UsageError
 from xclip_cli.journal import Journal, Scratch
 from xclip_cli.labels import from_names
-from xclip_cli.results import VideoResult
+from xclip_cli.results import Segment, Tag, VideoResult
 from xclip_cli.settings import TagSettings
 from xclip_cli.video.source import VIDEO_SUFFIXES
 
@@ -172,7 +172,8 @@ def test_an_unreadable_folder_is_a_result_without_the_engine_and_in_its_place():
     def engine(videos, label_set, settings):
         videos = list(videos)
         assert videos == ["a", "c"]
-        yield from (VideoResult(video, "m", "l") for video in reversed(videos))
+        segments = (Segment(0.0, 1.0, (Tag("running", 1.0, 0.5),)),)
+        yield from (VideoResult(video, "m", "l", segments) for video in reversed(videos))
 
     labels = from_names(["running"])
     job = batch.Batch(["a", "b", "c"], labels, TagSettings(), engine, unreadable={"b": "cannot be listed"})

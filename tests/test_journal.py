@@ -1,5 +1,6 @@
 import json
 import os
+from dataclasses import asdict
 
 import pytest
 
@@ -154,3 +155,80 @@ def test_videos_of_a_journal_of_before_are_known(tmp_path):
     del entry["place"]
     path.write_text(json.dumps(entry) + "\n")
     assert recorded(tmp_path / "o.csv") == ({os.path.abspath("a.mp4")}, set())
+
+
+def entry(**changes):
+    """A line of a journal: of a result, or of what somebody made of it."""
+    result = json.loads(json.dumps(asdict(DONE)))
+    for path, value in changes.items():
+        *keys, last = path.split("__")
+        inner = result
+        for key in keys:
+            inner = inner[int(key) if key.isdecimal() else key]
+        inner[int(last) if last.isdecimal() else last] = value
+    return json.dumps({"key": "k2", "place": "/a.mp4", "result": result})
+
+
+TAMPERED = {
+    "text for a time": entry(segments__0__start_seconds="soon"),
+    "no time": entry(segments__0__end_seconds=None),
+    "NaN": entry(segments__0__tags__0__score=float("nan")),
+    "infinity": entry(segments__0__end_seconds=float("inf")),
+    "a giant number": entry(segments__0__tags__0__similarity=1e300),
+    "a number of 400 digits": entry(segments__0__tags__0__score=77).replace(" 77,", f" {'7' * 400},"),
+    "a number of 9000 digits": entry(segments__0__tags__0__score=77).replace(" 77,", f" {'7' * 9000},"),
+    "more than a probability": entry(segments__0__tags__0__score=7.5),
+    "truth": entry(segments__0__tags__0__score=True),
+    "a list for a label": entry(segments__0__tags__0__label=["x"]),
+    "a number for a label": entry(segments__0__tags__0__label=5),
+    "a number for a video": entry(video=5),
+    "a number for a model": entry(model=5),
+    "a number for a warning": entry(warnings=[5]),
+    "another word": entry(segments__0__tags__0={"label": "x", "score": 1, "similarity": 1, "colour": 2}),
+    "no tags": entry(segments__0__tags=[]),
+    "no segments": entry(segments=[]),
+    "text for segments": entry(segments="abc"),
+    "a dict for segments": entry(segments={"a": 1}),
+    "nested deep": '{"key": "k2", "result": ' + "[" * 100_000,
+    "a list": "[1, 2]",
+    "a number": "3",
+    "null": "null",
+    "a list for a key": '{"key": [1], "result": {}}',
+    "text for a result": '{"key": "k2", "result": "abc"}',
+}
+
+
+@pytest.mark.parametrize("name", TAMPERED)
+def test_a_line_that_was_tampered_with_is_tagged_again(tmp_path, name):
+    output = tmp_path / "o.csv"
+    write(output, ("k1", DONE))
+    with Journal(output).path.open("a") as file:
+        file.write(TAMPERED[name] + "\n")
+    assert load(output) == {"k1": DONE}
+    with Journal(output) as journal:
+        journal.load()
+        journal.note_outputs(["1" * 64])
+    places, _ = recorded(output)
+    assert os.path.abspath("a.mp4") in places and all(isinstance(place, str) for place in places)
+
+
+@pytest.mark.parametrize("outputs", ["5", "null", '{"a": 1}', "[[1]]", '"text"'])
+def test_outputs_that_were_tampered_with_are_no_outputs(tmp_path, outputs):
+    output = tmp_path / "o.csv"
+    write(output, ("k1", DONE))
+    path = Journal(output).path
+    path.write_text(path.read_text().replace('"place"', f'"outputs": {outputs}, "place"', 1))
+    with Journal(output) as journal:
+        journal.load()
+        journal.note_outputs(["1" * 64])
+    assert load(output) == {"k1": DONE} and recorded(output)[0] == {os.path.abspath("a.mp4")}
+
+
+@pytest.mark.skipif(not hasattr(os, "O_NOFOLLOW"), reason="links cannot be told apart")
+def test_a_journal_that_is_a_link_is_refused_and_what_it_leads_to_stays(tmp_path):
+    other = tmp_path / "letter.txt"
+    other.write_text("Dear")
+    Journal(tmp_path / "o.csv").path.symlink_to(other)
+    with Journal(tmp_path / "o.csv") as journal, pytest.raises(OutputError, match=r"o\.csv\.journal"):
+        journal.load()
+    assert other.read_text() == "Dear"

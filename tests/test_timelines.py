@@ -220,6 +220,20 @@ def test_windows_are_kept_in_the_journal_until_the_video_is_done(toy_model, vide
     assert result == next(iter(Tagger(toy_model, **OPTIONS).set_labels(LABELS).tag_many([video])))
 
 
+@pytest.mark.parametrize("field", ["spans", "scores", "similarity"])
+def test_windows_that_are_no_numbers_are_not_believed(tmp_path, field):
+    keys = {"other": "o", "v": "k"}
+    sound = Scored(np.zeros((2, 2)), np.zeros(2, int), np.ones((2, 3)), np.ones((2, 3)))
+    for windows, known in ((sound, 2), (sound._replace(**{field: getattr(sound, field) * np.nan}), 0)):
+        with Journal(tmp_path / "o.csv") as journal:
+            journal.load(fresh=True)
+            batch.JournalledWindows(journal, keys).add("v", 0, windows)
+        with Journal(tmp_path / "o.csv") as journal:
+            journal.load()
+            memory = batch.JournalledWindows(journal, keys)
+            assert len(memory.known("v", 3).spans) == known and len(memory.known("other", 3).spans) == 0
+
+
 @pytest.mark.parametrize("damage", [b"{}", b"[]", b"xx"])
 def test_windows_that_are_damaged_or_missing_are_not_believed(tmp_path, damage):
     key, scored = {"v": "k"}, Scored(np.zeros((2, 2)), np.zeros(2, int), np.ones((2, 3)), np.ones((2, 3)))

@@ -286,6 +286,8 @@ class JournalledWindows(WindowMemory):
                 arrays = [np.frombuffer(b64decode(noted[n]), kind).reshape(-1, *shape) for n, kind, shape in coded]
                 if len({len(array) for array in arrays}) > 1 or not 0 <= noted["first"] <= len(known.spans):
                     return none  # a line is missing
+                if not all(np.isfinite(array).all() for array in arrays):
+                    return none
                 known = Scored.joined([known.before(noted["first"]), Scored(*arrays)])
         except (ValueError, KeyError, TypeError):  # damaged: the video is begun again
             return none

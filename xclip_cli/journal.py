@@ -10,6 +10,7 @@ Of a long video in progress the windows that are done are kept beside it, in a s
 
 import contextlib
 import json
+import math
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict
@@ -31,13 +32,45 @@ def video_key(video: str, configuration: str) -> str:
     return json.dumps([video, *content, configuration])
 
 
+# What a line may bring about that anybody may have changed.
+_DAMAGED = (ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError)
+
+
 def _result(values: dict) -> VideoResult:
+    """Raises one of ``_DAMAGED`` where the values are not those of a result."""
     segments = tuple(
-        Segment(s["start_seconds"], s["end_seconds"], tuple(Tag(**tag) for tag in s["tags"]))
+        Segment(_number(s["start_seconds"]), _number(s["end_seconds"]), tuple(map(_tag, s["tags"])))
         for s in values["segments"]
     )
-    video, warnings = os.fspath(values["video"]), tuple(values["warnings"])
-    return VideoResult(**(values | {"video": video, "segments": segments, "warnings": warnings}))
+    result = VideoResult(**(values | {"segments": segments, "warnings": tuple(values["warnings"])}))
+    texts = (result.video, result.model, result.labelset, result.reader, *result.warnings, result.error or "")
+    if not all(isinstance(text, str) for text in texts):
+        raise TypeError("a text is none")
+    if result.error is None and not (segments and all(segment.tags for segment in segments)):
+        raise ValueError("a video without tags")
+    return result
+
+
+def _tag(values: dict) -> Tag:
+    tag = Tag(**values)
+    if not isinstance(tag.label, str):
+        raise TypeError("a label is no text")
+    for number, limit in ((tag.score, 1.0), (tag.similarity, 1.0), (tag.peak_score, 1.0), (tag.peak_seconds, math.inf)):
+        if number is not None:
+            _number(number, limit)
+    return tag
+
+
+def _number(value: float, limit: float = math.inf) -> float:
+    """The value, no farther from 0 than the limit, but for what rounding adds."""
+    if isinstance(value, bool) or not math.isfinite(value) or abs(value) > 1.001 * limit:
+        raise ValueError(f"{value} is no such number")
+    return value
+
+
+def _itself(path: str, flags: int) -> int:
+    """Opens a file that is no link: what a link leads to is nobody's journal."""
+    return os.open(path, flags | getattr(os, "O_NOFOLLOW", 0), 0o666)
 
 
 _SHARD = b'{"shard": '
@@ -54,6 +87,12 @@ class Entry(NamedTuple):
 def _line(key: str, result: VideoResult) -> bytes:
     path = os.path.abspath(result.video)
     return json.dumps({"key": key, "place": path, "result": asdict(result)}).encode() + b"\n"
+
+
+def _outputs(entry: dict) -> list[str]:
+    """The hashes that a line holds."""
+    hashes = entry.get("outputs", [])
+    return [sha256 for sha256 in hashes if isinstance(sha256, str)] if isinstance(hashes, list) else []
 
 
 def _read(file: BinaryIO, start: int) -> VideoResult:
@@ -119,7 +158,7 @@ class Journal:
     def open(self, fresh: bool = False) -> Iterator[Entry]:
         """Opens the journal (emptied first if `fresh`) for this process alone and gives its lines, the oldest first."""
         try:
-            self._file = open(self.path, "a+b", buffering=0)  # noqa: SIM115
+            self._file = open(self.path, "a+b", buffering=0, opener=_itself)  # noqa: SIM115
             self._lock()
             stop, self._last_line = (0, b"") if fresh else _last_line(self.path)
             self._file.truncate(stop)
@@ -134,7 +173,7 @@ class Journal:
         start = 0
         with self.path.open("rb") as file:
             for line in file:
-                with contextlib.suppress(ValueError, KeyError, TypeError):
+                with contextlib.suppress(*_DAMAGED):
                     entry = json.loads(line)
                     yield Entry(start, entry["key"], _result(entry["result"]))
                 start += len(line)
@@ -174,11 +213,11 @@ class Journal:
             raise self._unwritable(error) from error
 
     def _load_windows(self, fresh: bool) -> None:
-        self._windows_file = open(self.windows_path, "a+b", buffering=0)  # noqa: SIM115
+        self._windows_file = open(self.windows_path, "a+b", buffering=0, opener=_itself)  # noqa: SIM115
         self._windows_file.truncate(0 if fresh else _last_line(self.windows_path)[0])
         with self.windows_path.open("rb") as file:
             for line in file:
-                with contextlib.suppress(ValueError, KeyError, TypeError):
+                with contextlib.suppress(*_DAMAGED):
                     entry = json.loads(line)
                     self._windows.setdefault(entry["key"], []).append(entry["windows"])
 
@@ -187,11 +226,10 @@ class Journal:
         try:
             with self.path.open("rb") as file:
                 for line in file:
-                    with contextlib.suppress(ValueError, KeyError, TypeError, AttributeError):
+                    with contextlib.suppress(*_DAMAGED):
                         entry = json.loads(line)
-                        result = entry.get("result")
-                        place = entry.get("place") or (result and os.path.abspath(result["video"]))
-                        yield place, entry.get("outputs", [])
+                        place = None if "shard" in entry else entry.get("place") or entry["result"]["video"]
+                        yield place and os.path.abspath(place), _outputs(entry)
         except OSError as error:
             raise self._unwritable(error) from error
 
@@ -201,9 +239,9 @@ class Journal:
             with self.path.open("rb") as file:
                 for line in file:
                     if line.startswith(_SHARD):
-                        with contextlib.suppress(ValueError, KeyError, TypeError):
+                        with contextlib.suppress(*_DAMAGED):
                             entry = json.loads(line)
-                            yield entry["shard"], entry.get("outputs", [])
+                            yield dict(entry["shard"]), _outputs(entry)
         except OSError as error:
             raise self._unwritable(error) from error
 
@@ -216,9 +254,9 @@ class Journal:
         """Remembers in the last line what is about to be written (SHA-256), so that a change by hand is seen later."""
         try:
             known = json.loads(self._last_line).get("outputs", ())
-        except (ValueError, AttributeError):
+            new = ", ".join(json.dumps(sha256) for sha256 in dict.fromkeys(hashes) if sha256 not in known)
+        except _DAMAGED:
             return
-        new = ", ".join(json.dumps(sha256) for sha256 in dict.fromkeys(hashes) if sha256 not in known)
         end = b"]}\n" if known else b"}\n"
         if new and self._last_line.endswith(end):
             more = (f", {new}" if known else f', "outputs": [{new}').encode() + b"]}\n"
