@@ -63,6 +63,13 @@ def test_a_file_is_replaced_whole_or_not_at_all(tmp_path):
         files.write_text(tmp_path / "no" / "a.txt", "x")
 
 
+def test_a_link_is_replaced_and_what_it_leads_to_stays(tmp_path):
+    (tmp_path / "letter").write_text("Dear")
+    (tmp_path / "a.txt").symlink_to("letter")
+    files.write_text(tmp_path / "a.txt", "new")
+    assert (tmp_path / "letter").read_text() == "Dear" and (tmp_path / "a.txt").read_text() == "new"
+
+
 @pytest.mark.skipif(os.name != "posix", reason="permissions of POSIX")
 def test_what_is_written_has_the_permissions_that_the_user_gives(tmp_path):
     with files.replacing(tmp_path / "new") as draft:

@@ -6,7 +6,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from rich.markup import escape
 from rich.table import Table
 
 from xclip_cli.batch import Batch
@@ -186,7 +185,7 @@ def _table(segments: Sequence[Segment]) -> Table:
             score = "" if tag.score is None else f"{tag.score:.{SCORE_DIGITS}f}"
             span = f"{console.clock(segment.start_seconds)} - {console.clock(segment.end_seconds)}"
             when = "" if tag.peak_score is None else span
-            table.add_row(when, escape(tag.label), bar, score)
+            table.add_row(when, console.shown(tag.label), bar, score)
     return table
 
 
