@@ -103,6 +103,7 @@ def test_a_segment_begins_at_the_upper_and_ends_below_the_lower_threshold():
     assert plain([0.3, 0.6, 0.3, 0.3, 0.2, 0.4]) == [(3, 9)]
     assert plain([0.6, 0.1, 0.1, 0.6]) == [(0, 3), (7, 10)]
     assert plain([0.4, 0.4]) == []
+    assert plain([0.1, 0.5, 0.25, 0.2]) == [(3, 7)]  # a score on a threshold has reached it
 
 
 def test_pauses_are_filled_before_short_segments_are_dropped():

@@ -34,6 +34,16 @@ def test_logits_are_the_references(pair, kit, batch, padding):
         assert difference(model(frames, tokens), expected) < TOLERANCE
 
 
+def test_logits_of_a_single_frame_are_the_references(kit):
+    """Its message has only itself to hear, and is heard all the same."""
+    config = kit.config(num_frames=1)
+    reference = kit.reference(config)
+    with torch.inference_mode():
+        frames, tokens = kit.frames(2, config), kit.tokens()
+        expected = reference(input_ids=tokens, pixel_values=frames).logits_per_video
+        assert difference(kit.same_weights(reference, config)(frames, tokens), expected) < TOLERANCE
+
+
 def test_text_features_are_the_references(pair, kit):
     reference, model = pair
     with torch.inference_mode():
