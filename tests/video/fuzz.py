@@ -63,7 +63,7 @@ RESIZE = Resize(256, "shortest", "bilinear", True, "floor")
 _BRIEF_SECONDS = 60.0  # what is not longer is read window by window too, one file in three
 _BATCH = 100
 _EXCEPTION = re.compile(r"\b[A-Z]\w*(Error|Exception|Warning)\b|\[Errno|Traceback|<class|0x[0-9a-f]{8}")
-_ENDS = {"crashed the decoder": "crash", "was not decoded within": "time-out", "more memory than": "memory"}
+_ENDS = {"crashed the decoder": "crash", "was not decoded within": "time-out", "not enough memory": "memory"}
 
 
 class Outcome(NamedTuple):

@@ -99,10 +99,10 @@ def test_a_clip_is_that_of_the_reader(numbered, tmp_path, reader):
         ("abort", "'abort' crashed the decoder (SIGABRT)"),
         ("exit", "'exit' crashed the decoder (exit code 3)"),
         ("raise", "'raise' cannot be decoded: ValueError: two lines"),
-        ("memory", "'memory' cannot be decoded: it takes more memory than the 4 GiB that decoding may take"),
+        ("memory", "'memory' cannot be decoded: there is not enough memory (decoding may take 4 GiB)"),
         pytest.param(
             "gluttony",
-            "'gluttony' cannot be decoded: it takes more memory than the 4 GiB that decoding may take",
+            "'gluttony' cannot be decoded: there is not enough memory (decoding may take 4 GiB)",
             marks=pytest.mark.skipif(sys.platform != "linux", reason="only Linux counts what a process takes"),
         ),
         ("refuse", "no"),

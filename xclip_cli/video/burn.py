@@ -11,7 +11,7 @@ import numpy as np
 from xclip_cli.errors import VideoError
 from xclip_cli.video.cutting import encode
 from xclip_cli.video.probe import probe
-from xclip_cli.video.process import failure, limit_memory
+from xclip_cli.video.process import failure
 from xclip_cli.video.source import is_picture, read_head, shown
 
 
@@ -60,7 +60,6 @@ def main() -> None:
     path, output, file = sys.argv[1:]
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what a library prints must not get among the answers
-    limit_memory()
 
     def say(**answer) -> None:
         answers.write(json.dumps(answer) + "\n")

@@ -22,7 +22,7 @@ from xclip_cli.errors import OutputError, VideoError
 from xclip_cli.files import replacing
 from xclip_cli.video.container import open_container
 from xclip_cli.video.display import UPRIGHT
-from xclip_cli.video.process import ENVIRONMENT, failure, limit_memory, program
+from xclip_cli.video.process import ENVIRONMENT, failure, program
 from xclip_cli.video.reader import open_reader
 from xclip_cli.video.source import is_picture, read_head, shown
 from xclip_cli.video.types import TOLERANCE_SECONDS, Probe
@@ -90,7 +90,6 @@ def main() -> None:
     video, start, end, draft = json.loads(sys.argv[1])
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
-    limit_memory()
     try:
         answer = {"how": _write(video, start, end, draft)}
     except Exception as error:

@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 
 from xclip_cli.errors import VideoError
-from xclip_cli.video.display import Display
+from xclip_cli.video.display import MAX_FRAME_PIXELS, Display
 from xclip_cli.video.source import shown
 from xclip_cli.video.types import TOLERANCE_SECONDS, Video, VideoInfo
 
@@ -28,7 +28,8 @@ class Picture(Video):
             self.display = Display(shown(path), still.shape[1], still.shape[0])
             images, milliseconds = _frames(data, shown(path), still.nbytes * 4 // 3)
         except cv2.error as error:
-            raise VideoError(f"{shown(path)} cannot be decoded as an image: {error.err}") from error
+            reason = f"it is damaged, or has more than {MAX_FRAME_PIXELS} pixels"
+            raise VideoError(f"{shown(path)} cannot be decoded as an image: {reason}") from error
         if len(images) < 2:
             images, milliseconds = [still], np.zeros(1)
         self._images = images

@@ -28,9 +28,10 @@ def program(code: str, *arguments: str) -> list[str]:
 
 
 def limit_memory() -> None:
-    """Lets this process have ``MAX_BYTES`` of its own, or what the user allows if that is less.
+    """Lets a process that only decodes have ``MAX_BYTES`` of its own, or what the user allows if that is less.
 
-    What a file makes a decoder ask for beyond that is refused, as by a full machine. Linux alone counts so.
+    What a file makes a decoder ask for beyond that is refused, as by a full machine. Linux alone counts so. An encoder
+    may need more: it holds dozens of pictures.
     """
     if sys.platform != "linux":
         return
@@ -47,5 +48,5 @@ def failure(path: str, error: Exception, done: str) -> dict[str, str | None]:
         return {"error": error.message, "hint": error.hint}
     reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
     if isinstance(error, MemoryError):
-        reason = f"it takes more memory than the {MAX_BYTES / 2**30:g} GiB that decoding may take"
+        reason = f"there is not enough memory (decoding may take {MAX_BYTES / 2**30:g} GiB)"
     return {"error": f"{shown(path)} cannot be {done}: {reason}", "hint": None}
