@@ -69,7 +69,7 @@ class PyAvVideo(Video):
                 for frame in frames:
                     stamp = stamp_seconds(frame, self._probe.by_dts)
                     after = 0.0 if previous is None else previous + 1 / self.info.fps
-                    time = after if stamp is None else stamp - self._probe.start_seconds
+                    time = after if stamp is None else max(0.0, stamp - self._probe.start_seconds)
                     first = time if first is None else first
                     if time < first:
                         continue  # shown before the key frame that it follows, and made of frames before it
