@@ -105,6 +105,7 @@ def report(samples: list[Sample], plot: Path) -> None:
 
     table = np.array([sample for sample in samples if sample.done], float)
     total = table[-1, 5]
+    table = table[: int((table[:, 5] < total).sum()) + 1]  # afterwards rows are written, and the workers are gone
     for name, low, high in (("second fifth", 0.2, 0.4), ("last fifth", 0.8, 1.0)):
         part = table[(table[:, 5] >= low * total) & (table[:, 5] <= high * total)]
         rate = (part[-1, 5] - part[0, 5]) / (part[-1, 0] - part[0, 0])
