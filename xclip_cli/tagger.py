@@ -30,7 +30,7 @@ from xclip_cli.settings import TagSettings
 from xclip_cli.textcache import text_features
 from xclip_cli.timeline import Scored, WindowMemory
 from xclip_cli.video.ahead import decode_ahead, take_ahead
-from xclip_cli.video.source import check_file
+from xclip_cli.video.source import as_path, as_paths, check_file
 from xclip_cli.video.stream import Piece, Stream, Windowing, check_scenes
 from xclip_cli.video.types import Clip
 from xclip_cli.video.worker import DecodePool
@@ -97,9 +97,9 @@ class Tagger:
             raise UsageError(f"tag_many takes several paths, not {paths!r}", "tag(path) takes one")
         total = None
         if not isinstance(paths, Iterator):
-            paths = [_as_path(path) for path in _as_list(paths)]
+            paths = as_paths(paths)
             total = len(paths)
-        waiting = map(_as_path, paths)
+        waiting = map(as_path, paths)
         results = self._run(waiting) if self.settings.window_seconds is None else self._run_timelines(waiting, memory)
         if not progress:
             return results
@@ -388,26 +388,6 @@ def _end(clip: Clip) -> float:
 
 def _array(features: torch.Tensor) -> np.ndarray:
     return features.float().numpy(force=True)
-
-
-def _as_list(paths: Iterable) -> list:
-    try:
-        return list(iter(paths))
-    except TypeError:
-        raise _no_path(paths) from None
-
-
-def _as_path(path: str | os.PathLike[str]) -> str:
-    try:
-        return str(os.fsdecode(path))
-    except TypeError:
-        raise _no_path(path) from None
-
-
-def _no_path(value: object) -> UsageError:
-    shape = getattr(value, "shape", None)
-    what = type(value).__name__ if shape is None else f"{type(value).__name__} of shape {tuple(shape)}"
-    return UsageError(f"a path was expected, not {what}: videos are read from files", "write frames to a file first")
 
 
 def _threshold(of_label: float | None, of_all: float | None) -> float:

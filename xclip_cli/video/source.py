@@ -3,11 +3,11 @@
 import os
 import re
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from xclip_cli.errors import VideoError
+from xclip_cli.errors import UsageError, VideoError
 
 # What is searched for in folders. Pictures that may move but seldom do (.png .webp .avif) count where they are named.
 VIDEO_SUFFIXES = frozenset(
@@ -33,6 +33,28 @@ _HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b
 def is_video_name(name: str) -> bool:
     """Whether a file in a folder counts as a video: by its suffix, and not hidden."""
     return not name.startswith(".") and os.path.splitext(name)[1].lower() in VIDEO_SUFFIXES
+
+
+def as_paths(values: Iterable) -> list[str]:
+    """Paths as text. Raises UsageError where one is none, or where there is no list of them."""
+    try:
+        return list(map(as_path, iter(values)))
+    except TypeError:
+        raise _no_path(values) from None
+
+
+def as_path(value: str | os.PathLike[str]) -> str:
+    """A path as text. Raises UsageError for what is none, such as an array of frames."""
+    try:
+        return str(os.fsdecode(value))
+    except TypeError:
+        raise _no_path(value) from None
+
+
+def _no_path(value: object) -> UsageError:
+    shape = getattr(value, "shape", None)
+    what = type(value).__name__ if shape is None else f"{type(value).__name__} of shape {tuple(shape)}"
+    return UsageError(f"a path was expected, not {what}: videos are read from files", "write frames to a file first")
 
 
 def shown(path: str) -> str:
