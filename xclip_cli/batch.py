@@ -156,6 +156,7 @@ class Batch:
     The journal beside an output records every finished video; a later run with the same model, labels and settings
     tags only what is missing, failed or changed. Those of the videos that `unreadable` gives a reason for fail
     unopened. `engine` (see `engines`) tags the rest, and is given each video when it asks for it; None: the local one.
+    What it has of `made_with` decides its results too, where they are not those of the local one.
     `checkpoint` is the settings' model, where it is open already; `part` says which shard the videos are.
     Raises OutputError and UsageError before anything is tagged.
     """
@@ -263,6 +264,7 @@ class Batch:
             "weights": self.checkpoint.fingerprint,
             "labels": self.label_set.fingerprint,
             "settings": self.settings.fingerprint,
+            **getattr(self._engine, "made_with", {}),
         }
 
     @cached_property

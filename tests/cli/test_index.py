@@ -71,14 +71,18 @@ def test_tags_of_the_index_are_those_of_the_videos(xclip, indexed, how):
     assert found.stdout == decoded.stdout and len(decoded.stdout) > 400 and found.stderr == b""
 
 
-def test_prompts_look_at_what_is_kept_of_whole_videos_and_are_left_out_of_windows_aloud(run, xclip, toy_model, folder):
+def test_prompts_look_at_what_is_kept_of_whole_videos_and_are_left_out_of_windows_aloud(
+    run, xclip, toy_model, folder, tmp_path
+):
     assert run("index", folder / "long.mp4", model=toy_model).returncode == 0
     folder = folder / "long.mp4"
     decoded = xclip("tag", folder, *LABELS, "--model", toy_model)
     indexed = run("tag", folder, *LABELS, "--from-index", model=toy_model)
     assert indexed.stdout == decoded.stdout and indexed.stderr == ""
-    timeline = run("tag", folder, *LABELS, "--from-index", "--window", "auto", model=toy_model)
+    windows = "tag", folder, *LABELS, "--window", "auto", "-o", tmp_path / "o.csv"
+    timeline = run(*windows, "--from-index", model=toy_model)
     assert timeline.returncode == 0 and timeline.stderr.startswith("warning: toy prompts its labels with each window's")
+    assert "(0 before)" in xclip(*windows, "--model", toy_model).stderr  # what differs is not taken for the same
 
 
 def test_nothing_is_decoded(run, xclip, plain_model, folder):

@@ -19,8 +19,8 @@ from xclip_cli.video.source import shown
 class IndexedTags:
     """Calling it with videos gives what `Tagger` gives of them, from ``store``; those that it lacks fail.
 
-    ``warnings`` says where the numbers are not those of tagging itself. Raises UsageError where the index has nothing
-    of the model, or other windows than the settings ask for.
+    ``warnings`` says where the numbers are not those of tagging itself, ``made_with`` why, for a journal. Raises
+    UsageError where the index has nothing of the model, or other windows than the settings ask for.
     """
 
     def __init__(self, store: Store, checkpoint: Checkpoint, settings: TagSettings):
@@ -32,8 +32,10 @@ class IndexedTags:
         seen = wanted.recipe._asdict() if timeline else {"dtype": settings.dtype, "reader": settings.reader}
         self._known.require(self._known.recipe._replace(**seen))
         self.warnings: tuple[str, ...] = ()
+        self.made_with: dict[str, str] = {}
         if timeline and wanted.prompted:
             self._tagger.model = self._tagger.model.switched(prompt_layers=0)
+            self.made_with = {"prompts": "none"}
             self.warnings = (
                 f"{wanted.model} prompts its labels with each window's patches, which no index keeps: these scores are "
                 "without that, and differ from those of xclip tag without --from-index",
