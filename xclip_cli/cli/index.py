@@ -4,7 +4,7 @@ import time
 
 import typer
 
-from xclip_cli.cli import console, options, progress
+from xclip_cli.cli import console, options
 from xclip_cli.errors import Interrupted, UsageError
 from xclip_cli.files import index_dir
 from xclip_cli.settings import TagSettings
@@ -54,6 +54,7 @@ def index(
 def _build(store, paths: list[str], recursive: bool, settings: TagSettings, quiet: bool, verbose: bool) -> int:
     """Brings videos into the index, and tells how many failed."""
     from xclip_cli.batch import find_videos
+    from xclip_cli.cli import progress
     from xclip_cli.cli import tag_view as view
     from xclip_cli.index.build import Build
     from xclip_cli.tagger import Tagger
