@@ -73,8 +73,9 @@ def accuracy(
     )  # fmt: skip
     ways = options.listed(temporal), options.listed(prompting)
     settings = AccuracySettings(tag, protocol, split_file, class_list, *ways, class_names)
-    label_set = options.asked_labels(None, labels_file, labelset)
     from xclip_cli.cli import benchmark_view as view
+    from xclip_cli.cli import chosen_labels
 
+    label_set = chosen_labels.asked(None, labels_file, labelset)
     command = shlex.join(["xclip", *sys.argv[1:]])
     raise typer.Exit(view.show_accuracy(data, label_set, settings, output, command))

@@ -4,11 +4,9 @@ from pathlib import Path
 
 import typer
 
-from xclip_cli import labels as label_sets
 from xclip_cli.cli import console, options
 from xclip_cli.errors import OutputError, UsageError
 from xclip_cli.files import write_text
-from xclip_cli.labels import from_names
 from xclip_cli.settings import TagSettings
 
 
@@ -38,7 +36,8 @@ def calibrate(
     if output.exists() and not overwrite:
         raise UsageError(f"the output {str(output)!r} is there already", "choose another -o, or add --overwrite")
     from xclip_cli import calibrate as fitting  # here, so that every other command starts without it
-    from xclip_cli.cli import progress
+    from xclip_cli import labels as label_sets
+    from xclip_cli.cli import chosen_labels, progress
     from xclip_cli.plots import draw_reliability
     from xclip_cli.results import UNKNOWN
     from xclip_cli.samples import label_names, read_samples
@@ -49,8 +48,8 @@ def calibrate(
     )
     samples = read_samples(data, class_list)
     names = [name for name in label_names(samples) if name.casefold() != UNKNOWN]
-    label_set = options.asked_labels(labels, labels_file, labelset) or from_names(names, name=output.stem)
-    tagger.set_labels(options.with_background(label_set, background))
+    label_set = chosen_labels.asked(labels, labels_file, labelset) or label_sets.from_names(names, name=output.stem)
+    tagger.set_labels(chosen_labels.with_background(label_set, background))
     with progress.bar("reading clips") as update:
         found = fitting.run(samples, tagger, seed, update)
     for sample, reason in found.failed.items():

@@ -5,9 +5,7 @@ from typing import Annotated
 
 import typer
 
-from xclip_cli import labels
 from xclip_cli.cli import completions, console, options
-from xclip_cli.labels import LabelSet
 from xclip_cli.settings import TagSettings
 
 _FITS = 75  # letters of a prompt; its start and its end are tokens too
@@ -18,6 +16,8 @@ app = typer.Typer(help="Look at the built-in label sets; check your own label fi
 @app.command("list")
 def list_sets() -> None:
     """The built-in label sets: how many labels, in which languages, and what for."""
+    from xclip_cli import labels  # here, so that every other command starts without it
+
     outlines = {name: labels.builtin_outline(name) for name in labels.builtin_names()}
     rows = [(name, str(count), ",".join(["en", *codes]), about) for name, (count, codes, about) in outlines.items()]
     console.print_rows(("name", "labels", "languages", "about"), rows)
@@ -36,6 +36,8 @@ def show(
     lang: Annotated[str | None, typer.Option(help="Show labels in this language, e.g. zh.")] = None,
 ) -> None:
     """The labels of a set with the prompts that are encoded for them."""
+    from xclip_cli import labels
+
     label_set = labels.load(name) if Path(name).suffix else labels.builtin(name)
     if lang and not any(label_set.display(label, lang) != label.name for label in label_set.labels):
         console.print_warning(f"label set {label_set.name!r} has no display names in {lang!r}")
@@ -54,6 +56,8 @@ def check(
     model: options.Model = TagSettings.model,
 ) -> None:
     """Read a label file as `xclip tag` would; exit code 2 and one line with the place if it breaks a rule."""
+    from xclip_cli import labels
+
     label_set = labels.load(file)
     _check_lengths(label_set, model)
     for warning in label_set.warnings():
@@ -63,7 +67,7 @@ def check(
     console.print_rows(heads, [(label_set.name, *map(str, counts), ",".join(label_set.languages) or "-")])
 
 
-def _check_lengths(label_set: LabelSet, model: str) -> None:
+def _check_lengths(label_set, model: str) -> None:
     """As the model counts. Short plain text fits into `mini`, whose tokens have a letter or more."""
     entries = (*label_set.labels, *label_set.background)
     prompts = {prompt for entry in entries for prompt in entry.prompts}

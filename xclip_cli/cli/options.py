@@ -10,14 +10,11 @@ from typing import Annotated
 
 from typer import Argument, Option
 
-from xclip_cli import labels
 from xclip_cli.cli import completions
 from xclip_cli.errors import UsageError
-from xclip_cli.labels import LabelSet, typed
 from xclip_cli.settings import SpeedSettings
 
 DEFAULT_LABELSET = "everyday"
-BACKGROUND = "background"
 _MODEL, _LABELS, _VIEWS, _RUN, _OUT = "Model", "Labels", "Views", "Running", "Output"
 _TIME, _INDEX = "Timeline", "Index"
 _CLIPS, _LEARNS, _TRAINING = "Clips", "What learns", "Training"
@@ -301,30 +298,6 @@ def read_paths(paths: list[str]) -> tuple[list[str], list[str]]:
     data = sys.stdin.buffer.read()
     names = data.split(b"\0") if b"\0" in data else data.splitlines()
     return named, [os.fsdecode(name) for name in names if name]
-
-
-def asked_labels(names: list[str] | None, files: list[Path] | None, builtin: list[str] | None) -> LabelSet | None:
-    """All labels that were asked for, added up; None where none were."""
-    asked = [labels.from_names(text) for text in names or ()]
-    asked += [labels.load(path) for path in files or ()]
-    asked += [labels.builtin(name) for name in builtin or ()]
-    return labels.combine(asked) if asked else None
-
-
-def with_background(label_set: LabelSet, background: list[str] | None) -> LabelSet:
-    """The set with further background, typed as labels are; `builtin` stands for the built-in set."""
-    for text in background or ():
-        label_set = label_set.against(labels.builtin(BACKGROUND) if text == "builtin" else labels.from_names(text))
-    return label_set
-
-
-def choose_labels(
-    names: list[str] | None, files: list[Path] | None, builtin: list[str] | None, tuned_on: list[str] | None
-) -> LabelSet:
-    """The labels that were asked for; else those the model was tuned on; else the default set."""
-    if asked := asked_labels(names, files, builtin):
-        return typed.understand(asked, tuned_on)
-    return labels.from_names(tuned_on) if tuned_on else labels.builtin(DEFAULT_LABELSET)
 
 
 def check_index(from_index: bool, folder: Path | None, engine: EngineName) -> None:

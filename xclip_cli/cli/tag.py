@@ -62,7 +62,7 @@ def tag(
     """
     from xclip_cli import batch, shards  # here, so that every other command starts without it
     from xclip_cli.checkpoint import open_checkpoint
-    from xclip_cli.cli import tag_files
+    from xclip_cli.cli import chosen_labels, tag_files
     from xclip_cli.cli import tag_view as view
     from xclip_cli.journal import Journal, Scratch
 
@@ -86,8 +86,8 @@ def tag(
         view.prepare_cuts(cut, settings)
     view.count_skipped(found.skipped, quiet)
     checkpoint = open_checkpoint(model)
-    label_set = options.choose_labels(labels, labels_file, labelset, checkpoint.default_labels)
-    label_set = options.with_background(label_set, background)
+    label_set = chosen_labels.choose(labels, labels_file, labelset, checkpoint.default_labels)
+    label_set = chosen_labels.with_background(label_set, background)
     with ExitStack() as stack:
         if from_index:
             tagging = stack.enter_context(view.indexed_tags(index, checkpoint, settings, quiet))
