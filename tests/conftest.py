@@ -181,6 +181,26 @@ def write_clip(path: Path, num_frames: int = 12, size: tuple[int, int] = (64, 48
     return path
 
 
+def write_long_clip(path: Path, num_scenes: int) -> Path:
+    """A video of 2.5 s for each scene, in which coloured squares move."""
+    import cv2
+    import numpy as np
+
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"mp4v"), 8, (64, 48))
+    rng = np.random.default_rng(1)
+    for _ in range(num_scenes):
+        ground = rng.integers(0, 256, (6, 8, 3), np.uint8).repeat(8, 0).repeat(8, 1)
+        for number in range(20):
+            writer.write(np.roll(ground, number, axis=1))
+    writer.release()
+    return path
+
+
+@pytest.fixture(scope="session")
+def make_long_clip():
+    return write_long_clip
+
+
 @pytest.fixture(scope="session")
 def make_clip():
     return write_clip

@@ -9,7 +9,6 @@ import subprocess
 import sys
 import time
 
-import numpy as np
 import pytest
 
 LABELS = ["--labels", "running,dunking,a dog"]
@@ -22,18 +21,8 @@ def table(data):
 
 
 @pytest.fixture(scope="module")
-def long_video(tmp_path_factory):
-    import cv2
-
-    path = tmp_path_factory.mktemp("long") / "a long one.mp4"
-    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"mp4v"), 8, (64, 48))
-    rng = np.random.default_rng(1)
-    for _ in range(40):
-        ground = rng.integers(0, 256, (6, 8, 3), np.uint8).repeat(8, 0).repeat(8, 1)
-        for number in range(20):
-            writer.write(np.roll(ground, number, axis=1))
-    writer.release()
-    return path
+def long_video(make_long_clip, tmp_path_factory):
+    return make_long_clip(tmp_path_factory.mktemp("long") / "a long one.mp4", 40)
 
 
 def test_segments_are_rows(tag, long_video, clips):

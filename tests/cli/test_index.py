@@ -3,7 +3,6 @@
 import os
 import shutil
 
-import numpy as np
 import pytest
 
 LABELS = ["--labels", "running,dunking,a dog"]
@@ -21,19 +20,9 @@ def run(xclip, plain_model, tmp_path):
 
 
 @pytest.fixture(scope="module")
-def long_clip(tmp_path_factory):
+def long_clip(make_long_clip, tmp_path_factory):
     """Half a minute that changes."""
-    import cv2
-
-    path = tmp_path_factory.mktemp("long") / "long.mp4"
-    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"mp4v"), 8, (64, 48))
-    rng = np.random.default_rng(1)
-    for _ in range(12):
-        ground = rng.integers(0, 256, (6, 8, 3), np.uint8).repeat(8, 0).repeat(8, 1)
-        for number in range(20):
-            writer.write(np.roll(ground, number, axis=1))
-    writer.release()
-    return path
+    return make_long_clip(tmp_path_factory.mktemp("long") / "long.mp4", 12)
 
 
 @pytest.fixture
