@@ -1,8 +1,8 @@
 """Puts the teachers of `heads.py` into the network: it starts as their equal, and its other parts start silent.
 
 The class token of every frame learns to be the teachers' answer, turned so that no layer norm takes anything away from
-it. Messages, MIT and prompts begin so small that the video feature is the mean over frames of these answers; they are
-there for fine-tuning on real clips.
+it. Messages and MIT begin so small that the video feature is the mean over frames of these answers; they are there for
+fine-tuning on real clips. There are no video-specific prompts: nothing here could teach them, so they would add noise.
 """
 
 import argparse
@@ -44,7 +44,7 @@ def config(minilm: Path) -> XclipConfig:
         embed_dim=EMBED_DIM,
         num_frames=NUM_FRAMES,
         mit_layers=1,
-        prompt_layers=1,
+        prompt_layers=0,
     )
 
 
@@ -78,7 +78,6 @@ def start_from(model: Xclip, teachers: Teachers, published: dict[str, Tensor], t
     # Patches speak of the same things in the same directions.
     stem.patch_proj.load_state_dict(stem.class_proj.state_dict())
     visual.proj.weight.copy_(turned.T)
-    model.prompts.visual_proj.weight.copy_(turned.T)
     # Positions of frames that can be told from the features (whose deviation is 1), and that cancel in their mean.
     visual.position_embedding.zero_()
     positions = 0.3 * torch.randn_like(model.mit.position_embedding)
