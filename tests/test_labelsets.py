@@ -28,6 +28,9 @@ def test_the_thirteen_sets_are_there():
     assert {name: len(labels.builtin(name).labels) for name in BENCHMARKS} == BENCHMARKS
     with pytest.raises(LabelError, match="no built-in label set is called"):
         labels.builtin("../labelsets/everyday")
+    with pytest.raises(LabelError) as failure:
+        labels.builtin("my/labels.txt")
+    assert failure.value.hint == "A file is given by --labels-file."
 
 
 @pytest.mark.parametrize("name", (*OWN, *BENCHMARKS))

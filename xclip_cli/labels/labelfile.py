@@ -42,7 +42,8 @@ def builtin_names() -> list[str]:
 def builtin(name: str) -> LabelSet:
     """The built-in label set called `name`. Raises LabelError."""
     if name not in (known := builtin_names()):
-        raise LabelError(f"no built-in label set is called {shortened(name)}", f"Built in: {', '.join(known)}")
+        hint = "A file is given by --labels-file." if Path(name).suffix else f"Built in: {', '.join(known)}"
+        raise LabelError(f"no built-in label set is called {shortened(name)}", hint)
     return load(labelsets_dir() / f"{name}.yaml")
 
 
