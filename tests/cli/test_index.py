@@ -2,6 +2,9 @@
 
 import os
 import shutil
+import subprocess
+import sys
+import time
 
 import pytest
 
@@ -135,6 +138,36 @@ def test_only_what_is_new_is_read(run, folder, make_clip):
     make_clip(folder / "a.mp4", num_frames=30, shade=3)
     make_clip(folder / "new.mp4", shade=4)
     assert told(run("index", folder)).startswith("2 videos indexed (3 before), 0 failed")
+
+
+@pytest.mark.slow
+def test_a_killed_run_goes_on_and_ends_with_the_same_index(plain_model, xclip, make_clip, tmp_path):
+    (tmp_path / "clips").mkdir()
+    for number in range(30):
+        make_clip(tmp_path / "clips" / f"{number:02}.mp4", num_frames=6, shade=number)
+    own = (tmp_path / "clips", "--model", plain_model, "--window", "0.2", "--index")
+    assert xclip("index", *own, tmp_path / "whole").returncode == 0
+    kills = 0
+    for share in (0.25, 0.5, 0.75):
+        command = [sys.executable, "-m", "xclip_cli", "index", *own, tmp_path / "killed"]
+        process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+        while process.poll() is None and rows(tmp_path / "killed") < share * rows(tmp_path / "whole"):
+            time.sleep(0.001)
+        kills += process.poll() is None
+        process.kill()
+        process.wait()
+    done = xclip("index", *own, tmp_path / "killed")
+    assert done.returncode == 0 and " 0 failed" in done.stderr
+    assert kills == 3 and 0 < int(told(done).split("(")[1].split()[0]) < 30
+    for how in ((), ("--window", "0.2", "--threshold", "0")):
+        asked = "tag", own[0], *own[1:3], *LABELS, *how, "--from-index", "--index"
+        whole, resumed = (xclip(*asked, tmp_path / name, text=False).stdout for name in ("whole", "killed"))
+        assert whole == resumed and whole.count(b",ok,") >= 90
+
+
+def rows(folder):
+    """Bytes of windows in an index."""
+    return sum(file.stat().st_size for file in folder.glob("*.rows")) if folder.exists() else 0
 
 
 def test_a_video_that_fails_is_named_and_not_kept(run, folder):

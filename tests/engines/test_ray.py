@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import os
+import pickle
 import shutil
 import signal
 import subprocess
@@ -10,6 +11,7 @@ import sys
 import time
 from dataclasses import asdict
 
+import numpy as np
 import pytest
 
 from xclip_cli.engines.ray import MAX_DEATHS, Station
@@ -27,8 +29,9 @@ def test_without_ray_the_extra_is_named(xclip, toy_model, clips, monkeypatch):
     assert done.returncode == 2 and "pip install 'xclip-cli[ray]'" in done.stderr and done.stdout == ""
 
 
-def test_an_address_without_ray_is_refused(xclip, clips):
-    done = xclip("tag", clips, "--address", "local")
+@pytest.mark.parametrize("name", ["tag", "index"])
+def test_an_address_without_ray_is_refused(xclip, clips, name):
+    done = xclip(name, clips, "--address", "local")
     assert done.returncode == 2 and "--engine ray" in done.stderr
 
 
@@ -48,15 +51,32 @@ def test_a_station_tags_as_the_program_does(toy_model, clips):
     assert about["fingerprint"] == tagger.checkpoint.fingerprint and about["room"] >= 4
     videos = [*map(str, clips.iterdir()), str(clips / "gone.mp4")]
     expected = {result.video: result for result in tagger.tag_many(videos)}
-    for turn in (
-        videos[:3],
-        videos[3:],
-        videos,
-    ):  # each time anew: the last one is finished when no more is said to come
-        found = station.exchange([*turn, None])
-        while len(found) < len(turn):
-            found += station.exchange([])
-        assert {result.video: result for result in found} == {video: expected[video] for video in turn}
+    for turn in (videos[:3], videos[3:], videos):  # each time anew: the last one is finished when no more is to come
+        assert dict(answers(station, turn)) == {video: expected[video] for video in turn}
+
+
+def test_a_station_without_labels_embeds_as_the_program_does(toy_model, clips):
+    from xclip_cli import Tagger
+    from xclip_cli.errors import VideoError
+
+    station = Station()
+    station.open(asdict(TagSettings(model=toy_model, workers=1)), None, str(clips))
+    videos = [*map(str, clips.iterdir()), str(clips / "gone.mp4")]
+    expected = dict(Tagger(toy_model, workers=1).embed_many(iter(videos)))
+    found = pickle.loads(pickle.dumps(dict(answers(station, videos))))
+    assert found.keys() == expected.keys()
+    for video, ours in expected.items():
+        if isinstance(ours, VideoError):
+            assert found[video].message == ours.message
+        else:
+            assert np.array_equal(found[video].windows, ours.windows) and np.array_equal(found[video].whole, ours.whole)
+
+
+def answers(station, videos):
+    found = station.exchange([*videos, None])
+    while len(found) < len(videos):
+        found += station.exchange([])
+    return found
 
 
 def test_a_station_without_the_model_says_so(tmp_path):
@@ -65,16 +85,16 @@ def test_a_station_without_the_model_says_so(tmp_path):
     assert "gone.safetensors" in about["error"] and about["node"]
 
 
-def command(*arguments):
-    return [sys.executable, "-m", "xclip_cli", "tag", *map(str, arguments)]
+def command(*arguments, name="tag"):
+    return [sys.executable, "-m", "xclip_cli", name, *map(str, arguments)]
 
 
 def environment():
     return os.environ | {"OMP_NUM_THREADS": "1"}
 
 
-def on_ray(*arguments):
-    return command(*arguments, "--engine", "ray", "--address", "local", "--workers", 1)
+def on_ray(*arguments, name="tag"):
+    return command(*arguments, "--engine", "ray", "--address", "local", "--workers", 1, name=name)
 
 
 def run(arguments):
@@ -159,6 +179,25 @@ def test_a_worker_that_is_killed_costs_no_row_and_leaves_nothing_behind(toy_mode
     assert process.returncode == 1 and "Traceback" not in said, said
     assert there.read_bytes() == here.read_bytes()
     assert gone(processes)
+
+
+@needs_ray
+@needs_proc
+@pytest.mark.slow
+def test_an_index_that_a_worker_died_for_is_that_of_one_machine(toy_model, many, tmp_path):
+    own = "--model", toy_model, "--window", "0.2", "--index"
+    here, there = tmp_path / "here", tmp_path / "there"
+    assert run(command(many, *own, here, name="index")).returncode == 1  # broken.mp4, empty.mp4
+    arguments = on_ray(many, *own, there, name="index")
+    process = subprocess.Popen(arguments, stderr=subprocess.PIPE, text=True, env=environment())
+    while process.poll() is None and not any(file.stat().st_size for file in there.glob("*.rows")):
+        time.sleep(0.01)
+    found = stations(process.pid)
+    os.kill(found[0], signal.SIGKILL)
+    _, said = process.communicate(timeout=400)
+    assert process.returncode == 1 and "60 videos indexed (0 before), 2 failed" in said, said
+    tags = [run(command(many, *LABELS, *own, index, "--from-index")).stdout for index in (here, there)]
+    assert tags[0] == tags[1] and tags[0].count(",ok,") > 60
 
 
 @needs_ray

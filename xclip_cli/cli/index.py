@@ -1,6 +1,7 @@
 """`xclip index`: videos in, so that they can be searched, and tagged again without being read again."""
 
 import time
+from functools import partial
 
 import typer
 
@@ -22,6 +23,8 @@ def index(
     window: options.IndexWindow = "auto",
     stride: options.Stride = None,
     scenes: options.Scenes = False,
+    engine: options.Engine = options.EngineName.local,
+    address: options.Address = None,
     batch_size: options.BatchSize = TagSettings.batch_size,
     workers: options.Workers = TagSettings.workers,
     reader: options.Reader = TagSettings.reader,
@@ -35,6 +38,7 @@ def index(
     """
     from xclip_cli.index.store import Store
 
+    cluster = options.cluster_address(engine, address)
     if not (paths or status or prune):
         raise UsageError("nothing to index: no videos are named", "name videos or folders; --status says what is there")
     settings = TagSettings(
@@ -42,7 +46,7 @@ def index(
         scenes=scenes, batch_size=batch_size, workers=workers, reader=reader, decode_timeout_seconds=decode_timeout,
     )  # fmt: skip
     with Store(index or index_dir(), create=bool(paths)) as store:
-        failed = _build(store, paths, recursive, settings, quiet, verbose) if paths else 0
+        failed = _build(store, paths, recursive, settings, cluster, quiet, verbose) if paths else 0
         if prune:
             gone = store.prune()
             console.print_line(f"taken out: {gone} whose files are gone")
@@ -51,11 +55,14 @@ def index(
     raise typer.Exit(1 if failed else 0)
 
 
-def _build(store, paths: list[str], recursive: bool, settings: TagSettings, quiet: bool, verbose: bool) -> int:
+def _build(
+    store, paths: list[str], recursive: bool, settings: TagSettings, cluster: str | None, quiet: bool, verbose: bool
+) -> int:
     """Brings videos into the index, and tells how many failed."""
     from xclip_cli.batch import find_videos
     from xclip_cli.cli import progress
     from xclip_cli.cli import tag_view as view
+    from xclip_cli.engines import ray
     from xclip_cli.index.build import Build
     from xclip_cli.tagger import Tagger
 
@@ -63,7 +70,9 @@ def _build(store, paths: list[str], recursive: bool, settings: TagSettings, quie
     named, listed = options.read_paths(paths)
     found = find_videos(named, recursive, listed, on_skip=view.tell_skipped if verbose and not quiet else None)
     view.count_skipped(found.skipped, quiet)
-    build = Build(found.videos, Tagger(**vars(settings)), store, found.unreadable)
+    tagger = Tagger(**vars(settings) | ({"device": "cpu"} if cluster else {}))
+    embed = partial(ray.embed, settings=settings, checkpoint=tagger.checkpoint, address=cluster) if cluster else None
+    build = Build(found.videos, tagger, store, found.unreadable, embed)
     with progress.bar("indexing", len(found.videos), quiet, "videos/s") as update:
         try:
             for result in build.run():

@@ -2,9 +2,7 @@
 
 import os
 import sys
-from collections.abc import Callable
 from enum import Enum
-from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -308,13 +306,16 @@ def check_index(from_index: bool, folder: Path | None, engine: EngineName) -> No
         raise UsageError(f"--engine {engine.value} decodes videos, and --from-index does not", "leave one of them out")
 
 
-def choose_engine(name: EngineName, address: str | None, checkpoint) -> Callable | None:
-    """The engine for `Batch`; None is the local one. Raises UsageError, and MissingExtraError without Ray."""
+def cluster_address(name: EngineName, address: str | None) -> str | None:
+    """Of the Ray cluster that does the work; None: this machine.
+
+    Raises UsageError, and MissingExtraError without Ray.
+    """
     if name is EngineName.ray:
         from xclip_cli.engines import ray
 
         ray.check_installed()
-        return partial(ray.tag, checkpoint=checkpoint, address=address or "auto")
+        return address or "auto"
     if address is not None:
         raise UsageError(f"--address is {address!r}: it is the address of a Ray cluster", "add --engine ray")
     return None

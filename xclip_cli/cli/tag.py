@@ -3,6 +3,7 @@
 import time
 from collections import deque
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
 import typer
@@ -64,6 +65,7 @@ def tag(
     from xclip_cli.checkpoint import open_checkpoint
     from xclip_cli.cli import chosen_labels, tag_files
     from xclip_cli.cli import tag_view as view
+    from xclip_cli.engines import ray
     from xclip_cli.journal import Journal, Scratch
 
     started = time.perf_counter()
@@ -73,6 +75,7 @@ def tag(
     )  # fmt: skip
     target = None if output in (None, "-") else Path(output)
     options.check_index(from_index, index, engine)
+    cluster = options.cluster_address(engine, address)
     format_name = view.choose_format(format.value if format else None, output, target)
     chosen = view.choose_shard(shard, format_name)
     named, listed = options.read_paths(paths)
@@ -92,7 +95,7 @@ def tag(
         if from_index:
             tagging = stack.enter_context(view.indexed_tags(index, checkpoint, settings, quiet))
         else:
-            tagging = options.choose_engine(engine, address, checkpoint)
+            tagging = partial(ray.tag, checkpoint=checkpoint, address=cluster) if cluster else None
         job = batch.Batch(found.videos, label_set, settings, tagging, found.unreadable, checkpoint, part)
         view.announce(job, labels or (), quiet, verbose)
         journal = stack.enter_context(Journal(target) if target else Scratch())

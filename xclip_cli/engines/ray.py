@@ -12,18 +12,21 @@ import re
 import socket
 import threading
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from itertools import chain, islice
 
 from xclip_cli import __version__
-from xclip_cli.errors import MissingExtraError, ModelError, UsageError, XclipError
+from xclip_cli.embeddings import Embeddings
+from xclip_cli.errors import MissingExtraError, ModelError, UsageError, VideoError, XclipError
 from xclip_cli.labels import LabelSet
 from xclip_cli.labels.labelset import Calibration, Label
 from xclip_cli.results import VideoResult
 from xclip_cli.settings import TagSettings
 from xclip_cli.video.source import shown
+
+Answer = tuple[str, VideoResult | Embeddings | VideoError]  # of a video, by its path
 
 MAX_DEATHS = 3
 _PATIENCE_SECONDS = 10
@@ -45,11 +48,28 @@ def tag(
     that of ``checkpoint``. Raises XclipError where there is no cluster or it has no room, ModelError where a node has
     another model.
     """
+    for video, found in _answers(videos, label_set, settings, checkpoint, address):
+        if isinstance(found, VideoError):
+            yield VideoResult(video, checkpoint.name, label_set.name, error=found.message)
+        else:
+            yield replace(found, video=video)
+
+
+def embed(
+    videos: Iterable[str], settings: TagSettings, checkpoint, address: str = "auto"
+) -> Iterator[tuple[str, Embeddings | VideoError]]:
+    """As `Tagger.embed_many`, but in order of completion, from the Ray cluster at ``address``; raises as `tag`."""
+    return _answers(videos, None, settings, checkpoint, address)
+
+
+def _answers(
+    videos: Iterable[str], label_set: LabelSet | None, settings: TagSettings, checkpoint, address: str
+) -> Generator[Answer]:
     if settings.device not in ("auto", "cpu", "cuda"):
         raise UsageError(f"--device is {settings.device!r}: Ray deals out the devices", "use auto, cpu or cuda")
     ray = _connect(address)
     try:
-        yield from _Crew(ray, label_set, settings, checkpoint).tag(iter(videos))
+        yield from _Crew(ray, label_set, settings, checkpoint).run(iter(videos))
     finally:
         ray.shutdown()
 
@@ -74,14 +94,17 @@ def _connect(address: str):
 
 
 class Station:
-    """What lives on the cluster: a Tagger in a thread, between a queue of videos and one of results."""
+    """What lives on the cluster: a Tagger in a thread, between a queue of videos and one of what it finds."""
 
     def __init__(self):
         self._inbox: queue.SimpleQueue[str | None] = queue.SimpleQueue()
-        self._outbox: queue.SimpleQueue[VideoResult | Exception] = queue.SimpleQueue()
+        self._outbox: queue.SimpleQueue[Answer | Exception] = queue.SimpleQueue()
 
-    def open(self, settings: dict, label_set: dict, folder: str) -> dict:
-        """Opens the model. Says where, which it is and how many videos to have here at once, or what is wrong."""
+    def open(self, settings: dict, label_set: dict | None, folder: str) -> dict:
+        """Opens the model, to tag videos or, without labels, to embed them.
+
+        Says where, which model it is and how many videos to have here at once, or what is wrong.
+        """
         os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as in the program, before torch is there
         with suppress(OSError):
             os.chdir(folder)  # a model may be named by a relative path
@@ -89,32 +112,39 @@ class Station:
         from xclip_cli.tagger import Tagger
 
         try:
-            self._tagger = Tagger(**settings).set_labels(_label_set(**label_set))
+            self._tagger = Tagger(**settings)
+            if label_set is not None:
+                self._tagger.set_labels(_label_set(**label_set))
         except XclipError as error:
             return about | {"error": error.message, "hint": error.hint}
         threading.Thread(target=self._work, daemon=True).start()
         room = 2 * self._tagger.settings.workers + 4 * self._tagger.batch_size  # more than it asks for ahead of results
         return about | {"fingerprint": self._tagger.checkpoint.fingerprint, "room": room}
 
-    def exchange(self, videos: list[str | None]) -> list[VideoResult]:
-        """Takes further videos, None where the last ones are to be finished, and gives results: one at least."""
+    def exchange(self, videos: list[str | None]) -> list[Answer]:
+        """Takes further videos, None where the last ones are to be finished, and gives answers: one at least."""
         for video in videos:
             self._inbox.put(video)
         found = [self._outbox.get()]
         while not self._outbox.empty():
             found.append(self._outbox.get())
-        for result in found:
-            if isinstance(result, Exception):
-                raise result
+        for answer in found:
+            if isinstance(answer, Exception):
+                raise answer
         return found
 
     def _work(self) -> None:
         try:
             while True:
-                for result in self._tagger.tag_many(iter(self._inbox.get, None)):
-                    self._outbox.put(result)
+                for answer in self._answers(iter(self._inbox.get, None)):
+                    self._outbox.put(answer)
         except Exception as error:
             self._outbox.put(error)
+
+    def _answers(self, videos: Iterator[str]) -> Iterator[Answer]:
+        if self._tagger.label_set is None:
+            return self._tagger.embed_many(videos)
+        return ((result.video, result) for result in self._tagger.tag_many(videos))
 
 
 def _label_set(name: str, labels, background, about: str, calibration: dict | None) -> LabelSet:
@@ -137,10 +167,10 @@ class _Hand:
 class _Crew:
     """The stations of one run."""
 
-    def __init__(self, ray, label_set: LabelSet, settings: TagSettings, checkpoint):
-        self._ray, self._label_set, self._settings, self._checkpoint = ray, label_set, settings, checkpoint
+    def __init__(self, ray, label_set: LabelSet | None, settings: TagSettings, checkpoint):
+        self._ray, self._checkpoint, self._folder = ray, checkpoint, os.getcwd()
+        self._job = asdict(settings), label_set and asdict(label_set), self._folder
         self._most, self._wants = _room(ray.nodes(), settings)
-        self._folder = os.getcwd()
         self._hands: list[_Hand] = []
         self._fresh: Iterator[str] = iter(())
         self._exhausted = False
@@ -148,7 +178,8 @@ class _Crew:
         self._deaths: Counter[str] = Counter()
         self._unopened = 0  # stations in a row that died before they were open
 
-    def tag(self, videos: Iterator[str]) -> Iterator[VideoResult]:
+    def run(self, videos: Iterator[str]) -> Iterator[Answer]:
+        """What stations find in each video, in order of completion."""
         first = list(islice(videos, self._most))
         self._fresh = chain(first, videos)
         self._hands = [self._hire() for _ in first]
@@ -164,7 +195,7 @@ class _Crew:
 
     def _hire(self) -> _Hand:
         actor = self._ray.remote(Station).options(**self._wants).remote()
-        return _Hand(actor, actor.open.remote(asdict(self._settings), asdict(self._label_set), self._folder))
+        return _Hand(actor, actor.open.remote(*self._job))
 
     def _supply(self, hand: _Hand) -> None:
         """Gives a station what it has room for: new videos; or a suspect, with nothing beside it."""
@@ -181,7 +212,7 @@ class _Crew:
         if hand.given:
             hand.call = hand.actor.exchange.remote([*paths, *[None] * hand.closed])
 
-    def _answer(self, hand: _Hand) -> Iterator[VideoResult]:
+    def _answer(self, hand: _Hand) -> Iterator[Answer]:
         call, hand.call = hand.call, None
         try:
             answer = self._ray.get(call)
@@ -191,8 +222,8 @@ class _Crew:
         if not hand.room:
             hand.room, self._unopened = self._admitted(answer), 0
             return
-        for result in answer:
-            yield replace(result, video=hand.given.pop(result.video))
+        for path, found in answer:
+            yield hand.given.pop(path), found
 
     def _admitted(self, about: dict) -> int:
         """How many videos a station that is open has room for. Raises ModelError, XclipError."""
@@ -208,7 +239,7 @@ class _Crew:
             raise ModelError(f"{node} has another file of the model {name!r}", "copy the same to every node")
         return about["room"]
 
-    def _replace(self, hand: _Hand, error: Exception) -> Iterator[VideoResult]:
+    def _replace(self, hand: _Hand, error: Exception) -> Iterator[Answer]:
         """Another station for one that died; gives the videos that died with it too often."""
         self._hands.remove(hand)
         self._ray.kill(hand.actor)
@@ -221,7 +252,7 @@ class _Crew:
                 self._suspects.append(video)
                 continue
             reason = f"{shown(video)} ended its worker {MAX_DEATHS} times: {_line(error)}"
-            yield VideoResult(video, self._checkpoint.name, self._label_set.name, error=reason)
+            yield video, VideoError(reason)
         self._hands.append(self._hire())
 
 

@@ -1,7 +1,7 @@
 """Videos -> an index: what is new or changed meets the model, what is known is left alone."""
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +14,8 @@ from xclip_cli.index.store import Store
 from xclip_cli.results import VideoResult
 from xclip_cli.tagger import Tagger
 from xclip_cli.video.source import shown
+
+Embed = Callable[[Iterator[str]], Iterator[tuple[str, Embeddings | VideoError]]]
 
 
 def collection_of(tagger: Tagger) -> Collection:
@@ -29,12 +31,20 @@ class Build:
     """A run over videos that ends with them in an index: iterate over `run()`.
 
     ``tagger`` has the model and, as its timeline, the windows to keep; those of the videos that ``unreadable`` gives a
-    reason for fail unopened. Raises UsageError where the index has this model with other windows, StoreError.
+    reason for fail unopened. ``embed`` is who reads them, in place of ``tagger.embed_many``, in any order. Raises
+    UsageError where the index has this model with other windows, StoreError.
     """
 
-    def __init__(self, videos: Sequence[str], tagger: Tagger, store: Store, unreadable: Mapping[str, str]):
+    def __init__(
+        self,
+        videos: Sequence[str],
+        tagger: Tagger,
+        store: Store,
+        unreadable: Mapping[str, str],
+        embed: Embed | None = None,
+    ):
         self._videos, self._unreadable = videos, unreadable
-        self._tagger, self._store = tagger, store
+        self._embed, self._store = embed or tagger.embed_many, store
         self._known = store.begin(collection_of(tagger))
         self.before = self.finished = self.failed = self.windows = 0
 
@@ -52,7 +62,7 @@ class Build:
                 stamps[video] = Stamp.of(video)
                 yield video
 
-        for video, found in self._tagger.embed_many(begun()):
+        for video, found in self._embed(begun()):
             yield self._result(video, self._outcome(video, stamps.pop(video), found))
 
     def _result(self, video: str, outcome: dict) -> VideoResult:
