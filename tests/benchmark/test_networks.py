@@ -22,7 +22,7 @@ def no_models(monkeypatch, tmp_path):
 
 def test_the_bundled_model_has_its_weights_and_the_cost_of_its_card():
     network = tagging("mini")
-    assert network.weights == "on disk" and network.parameters == 41_291_825
+    assert network.weights == "on disk" and network.parameters == 39_369_137
     assert network.gigamacs() == pytest.approx(8.23, abs=0.01)
     assert network.shape == (8, 3, 256, 256) and network.accuracy is None
 
