@@ -13,7 +13,7 @@ TEMPORAL = ("mean", "mit", "cct", "cct+mit")
 PROMPTING = ("none", "template", "ensemble", "video")
 CLASS_NAMES = ("readable", "original")
 _SECONDS = {"window": "auto, or from 0 to 86400 seconds", "stride": "from 0 to 86400 seconds"}
-_HALF = 0.5
+_LOWEST_THRESHOLD = 0.25  # of a timeline, where none is given
 _DEVICE = re.compile(r"auto|cpu|mps|cuda(:\d+)?")
 
 
@@ -33,7 +33,7 @@ class TagSettings:
 
     With ``window_seconds`` ("auto": 2 frames a second) a video becomes a timeline: a window every ``stride_seconds``
     (half a window), whose scores are averaged over ``smooth`` windows, become segments that begin at ``threshold``
-    (0.5) and hold down to ``threshold_low`` (half of it). Pauses up to ``max_gap_seconds`` (a stride) are filled, and
+    (twice an even share of the scores) and hold down to ``threshold_low`` (half of it). Pauses up to ``max_gap_seconds`` (a stride) are filled, and
     what is shorter than ``min_length_seconds`` is dropped. ``exclusive``: one label at a time; ``scenes``:
     no window crosses a shot change. ``top_k`` does not count then, and ``num_clips`` is 1.
     """
@@ -81,7 +81,8 @@ class TagSettings:
             _require(value is None or (_is_number(value) and 0 < value <= 86400), option, value, _SECONDS[option])
         for option, value in (("min-length", self.min_length_seconds), ("max-gap", self.max_gap_seconds)):
             _require(value is None or 0 <= value <= 86400, option, value, "from 0 to 86400 seconds")
-        _require(low is None or 0 <= low <= self.threshold_on, "threshold-low", low, f"from 0 to {self.threshold_on}")
+        most = _LOWEST_THRESHOLD if self.threshold is None else self.threshold
+        _require(low is None or 0 <= low <= most, "threshold-low", low, f"from 0 to {most}")
         _require(1 <= self.smooth <= 99 and self.smooth % 2 == 1, "smooth", self.smooth, "an odd number from 1 to 99")
         _require(window is None or self.num_clips == 1, "num-clips", self.num_clips, "1 with --window")
         _require(
@@ -100,10 +101,9 @@ class TagSettings:
             value, option = getattr(self, name), name.removesuffix("_seconds").replace("_", "-")
             _require(window is not None or value == defaults[name], option, value, "used with --window")
 
-    @property
-    def threshold_on(self) -> float:
-        """At which score a segment begins. Scores add up to 1, so at a half a label is likelier than all others."""
-        return _HALF if self.threshold is None else self.threshold
+    def threshold_on(self, num_scores: int) -> float:
+        """At which score a segment begins, of so many that add up to 1: twice an even share, from 1/4 to 1/2."""
+        return min(max(_LOWEST_THRESHOLD, 2 / num_scores), 0.5) if self.threshold is None else self.threshold
 
     @property
     def fingerprint(self) -> str:

@@ -365,7 +365,8 @@ class Tagger:
 
     def _rules(self) -> timeline.Rules:
         settings = self.settings
-        on = np.array([_threshold(label.threshold, settings.threshold_on) for label in self.label_set.labels])
+        default = settings.threshold_on(len(self._text))
+        on = np.array([_threshold(label.threshold, default) for label in self.label_set.labels])
         off = on / 2 if settings.threshold_low is None else np.minimum(on, settings.threshold_low)
         stride = self.windowing.stride_seconds
         gap = stride if settings.max_gap_seconds is None else settings.max_gap_seconds

@@ -197,7 +197,7 @@ def test_an_index_that_a_worker_died_for_is_that_of_one_machine(toy_model, many,
     _, said = process.communicate(timeout=400)
     assert process.returncode == 1 and "60 videos indexed (0 before), 2 failed" in said, said
     tags = [run(command(many, *LABELS, *own, index, "--from-index")).stdout for index in (here, there)]
-    assert tags[0] == tags[1] and tags[0].count(",ok,") > 60
+    assert tags[0] == tags[1] and tags[0].count(",ok,") >= 60
 
 
 @needs_ray

@@ -114,7 +114,7 @@ Stride = Annotated[
 ThresholdLow = Annotated[
     float | None,
     Option(
-        help="A segment begins at --threshold (0.5) and holds down to this score.",
+        help="A segment begins at --threshold (1/4 to 1/2, by the labels' number) and holds down to this score.",
         show_default="half of it",
         rich_help_panel=_TIME,
     ),
