@@ -260,7 +260,8 @@ def test_windows_that_are_damaged_or_missing_are_not_believed(tmp_path, damage):
     [{"window_seconds": 0}, {"window_seconds": "long"}, {"stride_seconds": 1.0}, {"exclusive": True},
      {"window_seconds": 4, "stride_seconds": -1}, {"window_seconds": 4, "smooth": 2}, {"scenes": True}, {"smooth": 3},
      {"window_seconds": 4, "num_clips": 2}, {"window_seconds": 4, "threshold": 0.2, "threshold_low": 0.3},
-     {"window_seconds": 4, "threshold_low": 0.3}, {"window_seconds": 4, "max_gap_seconds": -1}, {"window_seconds": float("nan")}, {"min_length_seconds": 1.0}],
+     {"window_seconds": 4, "threshold_low": 0.3},
+     {"window_seconds": 4, "max_gap_seconds": -1}, {"window_seconds": float("nan")}, {"min_length_seconds": 1.0}],
 )  # fmt: skip
 def test_settings_that_make_no_timeline_are_refused(options):
     with pytest.raises(UsageError, match="--"):

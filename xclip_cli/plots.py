@@ -73,6 +73,8 @@ def draw_throughput(rows: Sequence[Mapping[str, Any]], title: str, path: Path) -
     A row has ``name``, ``gigamacs``, ``throughput``, ``ours`` and ``accuracy`` (published, percent, or None): the
     better a network, the larger its mark; a hollow one has no published accuracy.
     """
+    from matplotlib.ticker import LogLocator
+
     figure, axes = _figure(9, 6)
     named: list[tuple[float, float]] = []
     rows = sorted(rows, key=lambda row: -row["throughput"])
@@ -89,6 +91,10 @@ def draw_throughput(rows: Sequence[Mapping[str, Any]], title: str, path: Path) -
         axes.annotate(text, (x, y), xytext=offset, textcoords="offset points", fontsize=8, **style)
         named.append((x, y))
     axes.set(xscale="log", yscale="log", xlabel="multiply-adds of one clip, G", ylabel="clips per second")
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_minor_locator(LogLocator(subs=(2, 5)))
+        axis.set_major_formatter("{x:g}")
+        axis.set_minor_formatter("{x:g}")
     axes.set_title(title, **style)
     axes.margins(x=0.3, y=0.1)
     axes.grid(alpha=0.3, which="both")

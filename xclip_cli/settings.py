@@ -33,9 +33,10 @@ class TagSettings:
 
     With ``window_seconds`` ("auto": 2 frames a second) a video becomes a timeline: a window every ``stride_seconds``
     (half a window), whose scores are averaged over ``smooth`` windows, become segments that begin at ``threshold``
-    (twice an even share of the scores) and hold down to ``threshold_low`` (half of it). Pauses up to ``max_gap_seconds`` (a stride) are filled, and
-    what is shorter than ``min_length_seconds`` is dropped. ``exclusive``: one label at a time; ``scenes``:
-    no window crosses a shot change. ``top_k`` does not count then, and ``num_clips`` is 1.
+    (twice an even share of the scores) and hold down to ``threshold_low`` (half of it). Pauses up to
+    ``max_gap_seconds`` (a stride) are filled, and what is shorter than ``min_length_seconds`` is dropped.
+    ``exclusive``: one label at a time; ``scenes``: no window crosses a shot change. ``top_k`` does not count then, and
+    ``num_clips`` is 1.
     """
 
     model: str = "mini"
