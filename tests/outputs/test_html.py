@@ -57,6 +57,15 @@ def test_the_page_loads_nothing_and_its_policy_names_its_own_script_and_style():
     assert not [a for _, a in parsed.elements if any(key.startswith("on") or key == "style" for key in a)]
 
 
+def test_colours_go_to_the_labels_of_most_videos_then_to_those_that_hold_longest():
+    short = [(10.0 * n, 10.0 * n + 1, f"a {n}", 0.5, 0.6) for n in range(9)]
+    results = [reports.timeline("a.mp4", *short, (95.0, 99.0, "long", 0.5, 0.6)), reports.plain("b.mp4", ("z", 0.9))]
+    results.append(reports.plain("c.mp4", ("z", 0.9), seconds=0.5))
+    marks = {a["data-label"]: a["class"] for a in Page(page(results)).all("button") if "mark" in a.get("class", "")}
+    assert marks["z"] == "mark c1" and marks["long"] == "mark c2" and marks["a 0"] == "mark c3"
+    assert marks["a 8"] == "mark c0"
+
+
 def three(video, text):
     """A result of each kind, with that text wherever there can be any."""
     return [

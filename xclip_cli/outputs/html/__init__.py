@@ -104,9 +104,9 @@ def page(results: Sequence[VideoResult], strips: Mapping[str, Strip], folder: Pa
     )
     environment.filters |= {"clock": clock, "number": _number}
     style, script = ((_FOLDER / name).read_text(encoding="utf-8") for name in ("style.css", "script.js"))
-    best = Counter(label for result in results for label in {segment.tags[0].label for segment in result.segments})
+    best, seconds = _prevalence(results)
     every = {tag.label for result in results for segment in result.segments for tag in segment.tags} - {UNKNOWN}
-    common = sorted(every, key=lambda label: (-best[label], label))
+    common = sorted(every, key=lambda label: (-best[label], -seconds[label], label))
     colours = {label: f"c{n}" for n, label in enumerate(common[:_NUM_COLOURS], start=1)}
     yield from environment.get_template("template.html").generate(
         title=title,
@@ -124,6 +124,16 @@ def page(results: Sequence[VideoResult], strips: Mapping[str, Strip], folder: Pa
         chips=[(one_line(label), best[label], colour) for label, colour in colours.items() if best[label]],
         labels=[one_line(label) for label in sorted(every)],
     )
+
+
+def _prevalence(results: Sequence[VideoResult]) -> tuple[Counter[str], Counter[str]]:
+    """In how many videos each label is the best of a segment, and for how many seconds together."""
+    best, seconds = Counter(), Counter()
+    for result in results:
+        best.update({segment.tags[0].label for segment in result.segments})
+        for segment in result.segments:
+            seconds[segment.tags[0].label] += segment.end_seconds - segment.start_seconds
+    return best, seconds
 
 
 def clock(seconds: float) -> str:
