@@ -3,6 +3,8 @@
 import csv
 import os
 
+import pytest
+
 from xclip_cli import hub
 from xclip_cli.checkpoint import open_checkpoint
 from xclip_cli.registry import MODELS
@@ -15,6 +17,7 @@ def test_the_file_is_the_one_that_the_registry_describes():
     assert (checkpoint.num_frames, checkpoint.preprocessing) == (spec.num_frames, spec.preprocessing)
 
 
+@pytest.mark.slow
 def test_real_clips_get_their_own_label_far_more_often_than_by_chance(xclip, shared, tmp_path):
     clips, output = shared / "clips", tmp_path / "o.csv"
     done = xclip("tag", clips, "--labels-file", clips / "labels.txt", "-o", output)

@@ -20,7 +20,7 @@ def blocks(language):
 
 
 COMMANDS = [line for block in blocks("sh") for line in block.splitlines() if line]
-LONG = "xclip benchmark", "xclip finetune my-clips -o", "xclip calibrate"  # what they do has tests of its own
+QUICK = "xclip labels", "xclip models", "xclip cache", "xclip finetune my-clips --check", "xclip index --status"
 HERE = [command.split("&& ", 1)[-1] for command in COMMANDS if "&& pytest" not in command]
 
 
@@ -50,8 +50,9 @@ def run(desk, command, **environment):
 
 
 def patient(command):
-    """The command as a test's parameter: among the slow tests if it takes long."""
-    return pytest.param(command, marks=pytest.mark.slow if command.startswith(LONG) else ())
+    """The command as a test's parameter: among the slow tests if it takes long, since what it does has tests elsewhere."""
+    quick = command.startswith(QUICK) or any(command in block for block in blocks("sh")[:2])
+    return pytest.param(command, marks=() if quick else pytest.mark.slow)
 
 
 @pytest.mark.parametrize("command", [patient(command) for command in HERE if "needs network" not in command])

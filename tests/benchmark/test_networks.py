@@ -27,6 +27,7 @@ def test_the_bundled_model_has_its_weights_and_the_cost_of_its_card():
     assert network.shape == (8, 3, 256, 256) and network.accuracy is None
 
 
+@pytest.mark.slow
 def test_an_official_model_that_is_absent_has_random_weights_and_the_published_cost():
     network = tagging("xclip-base-patch32")
     assert network.weights == "random" and network.accuracy == 80.4
