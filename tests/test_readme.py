@@ -50,7 +50,7 @@ def run(desk, command, **environment):
 
 
 def patient(command):
-    """The command as a test's parameter: among the slow tests if it takes long, since what it does has tests elsewhere."""
+    """The command as a test's parameter, slow if it takes long: what it does has tests elsewhere."""
     quick = command.startswith(QUICK) or any(command in block for block in blocks("sh")[:2])
     return pytest.param(command, marks=() if quick else pytest.mark.slow)
 
