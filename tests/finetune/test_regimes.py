@@ -1,6 +1,7 @@
 """What learns, at which rate; low-rank changes; mixing; the share of the original weights that is kept."""
 
 import copy
+from dataclasses import replace
 
 import pytest
 import torch
@@ -45,6 +46,13 @@ def test_a_regime_changes_what_it_says_and_nothing_else(model, regime, begins, f
     optimiser.step()
     changed = {n.removeprefix("model.").split(".")[0] for n, p in learner.named_parameters() if not p.equal(before[n])}
     assert changed == begins
+
+
+@pytest.mark.parametrize("regime", ["few-shot", "full", "zero-shot", "vision-only"])
+def test_a_convolutional_stem_stays_as_it_is(toy_config, regime):
+    model = Xclip(replace(toy_config, vision=replace(toy_config.vision, stem="efficientnet_lite0", patch_size=32)))
+    assert isinstance(choose_front(model, REGIMES[regime]), StemFront)
+    assert not [name for name in REGIMES[regime].parameters(model) if name.startswith("visual.stem.")]
 
 
 def test_the_front_and_the_rest_are_the_whole_network(model):

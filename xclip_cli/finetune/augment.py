@@ -63,7 +63,7 @@ def mix(
     """Frames (B, T, 3, S, S) and targets (B, N), each row blended with that of the batch read backwards.
 
     The share of the first is drawn from Beta(a, a), a = ``mixup`` (Zhang et al., 2018) or ``cutmix`` (Yun et al.,
-    2019), 0 turning one off. One share and one box for the whole batch.
+    2019), 0 turning one off; without cutmix frames may be tokens, (B, ...). One share and one box for the whole batch.
     """
     cut = cutmix > 0 and (mixup == 0 or torch.rand((), generator=generator) < _SWITCH)
     strength = cutmix if cut else mixup

@@ -241,9 +241,9 @@ def _loss(job: Job, learner: Learner, network: nn.Module, part: list[Loaded], po
     weights = torch.tensor([weight for _, _, weight in part], device=job.device)
     indices = class_indices([sample for _, sample, _ in part], names)
     targets = F.one_hot(indices, len(names)).float().to(job.device)
-    if learner.front.is_empty:
-        generator = seeded(seed, *position, "mix", job.ranks.rank)
-        inputs[0], targets = mix(inputs[0], targets, learner.regime.mixup, learner.regime.cutmix, generator)
+    generator = seeded(seed, *position, "mix", job.ranks.rank)
+    cutmix = learner.regime.cutmix if learner.front.is_empty else 0.0  # tokens are no pictures to cut
+    inputs[0], targets = mix(inputs[0], targets, learner.regime.mixup, cutmix, generator)
     with precision(job.device, job.settings.dtype):
         logits = network(inputs, learner.patches(seeded(seed, *position[:2])))
     losses = F.cross_entropy(logits.float(), targets, label_smoothing=LABEL_SMOOTHING, reduction="none")

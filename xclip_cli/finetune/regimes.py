@@ -15,6 +15,7 @@ LOW_RANK_RATE = 50
 LABEL_SMOOTHING = 0.1
 _NEW = (".message.", "mit.", "prompts.", "context", "classifier")
 _NO_DECAY = ("position_embedding", "class_embedding", "context")
+_FROZEN = ("visual.stem.", "text.token_embedding", "text.token_proj")
 
 
 @dataclass(frozen=True)
@@ -29,11 +30,12 @@ class Schedule:
 
 @dataclass(frozen=True)
 class Regime:
-    """What learns: parameters whose name begins with one of ``trained``, unless with one of ``frozen``.
+    """What learns: parameters whose name begins with one of ``trained``.
 
     ``clip`` is the schedule of the paper's networks. Those with a convolutional stem, as `mini`, have the schedule
-    ``small``, keep ``frozen`` as it is, and leave out ``patch_dropout`` of the patches at each step. ``head`` says what
-    the classes come from: the text tower; a `probe`, solved for, not trained; or a classifier without text.
+    ``small``, keep the stem and what stands for single tokens of text as they are, and leave out ``patch_dropout`` of
+    the patches at each step. ``head`` says what the classes come from: the text tower; a `probe`, solved for, not
+    trained; or a classifier without text.
     """
 
     name: str
@@ -41,7 +43,6 @@ class Regime:
     trained: tuple[str, ...] = ()
     clip: Schedule = Schedule(0, 0, 0, 1)
     small: Schedule = Schedule(0, 0, 0, 1)
-    frozen: tuple[str, ...] = ("visual.stem.", "text.token_embedding", "text.token_proj")
     head: str = "text"
     mixup: float = 0.0
     cutmix: float = 0.0
@@ -63,7 +64,7 @@ class Regime:
 
     def parameters(self, model: Xclip) -> dict[str, nn.Parameter]:
         """Those of the network that are trained, by name."""
-        frozen = () if _is_clip(model) else self.frozen
+        frozen = () if _is_clip(model) else _FROZEN
         named = model.named_parameters()
         return {n: p for n, p in named if n.startswith(self.trained) and not n.startswith(frozen)}
 
@@ -102,7 +103,6 @@ _ALL = (
         (*_VISION, *_TEXT),
         _FULL,
         Schedule(1e-5, 30, 5, 32),
-        frozen=("text.token_embedding", "text.token_proj"),
         mixup=0.8,
         cutmix=1.0,
     ),
