@@ -260,7 +260,7 @@ def test_windows_that_are_damaged_or_missing_are_not_believed(tmp_path, damage):
     [{"window_seconds": 0}, {"window_seconds": "long"}, {"stride_seconds": 1.0}, {"exclusive": True},
      {"window_seconds": 4, "stride_seconds": -1}, {"window_seconds": 4, "smooth": 2}, {"scenes": True}, {"smooth": 3},
      {"window_seconds": 4, "num_clips": 2}, {"window_seconds": 4, "threshold": 0.2, "threshold_low": 0.3},
-     {"window_seconds": 4, "threshold_low": 0.3},
+     {"window_seconds": 4, "threshold_low": 1.1},
      {"window_seconds": 4, "max_gap_seconds": -1}, {"window_seconds": float("nan")}, {"min_length_seconds": 1.0}],
 )  # fmt: skip
 def test_settings_that_make_no_timeline_are_refused(options):
@@ -271,9 +271,16 @@ def test_settings_that_make_no_timeline_are_refused(options):
 @pytest.mark.parametrize(("count", "least"), [(1, 0.5), (2, 0.5), (4, 0.5), (5, 0.4), (8, 0.25), (400, 0.25)])
 def test_a_segment_begins_at_twice_an_even_share(toy_model, count, least):
     labels = [f"label {number}" for number in range(count)]
-    rules = Tagger(toy_model, window_seconds=4).set_labels(labels)._rules()
+    rules = Tagger(toy_model, window_seconds=4).set_labels(labels).rules
     assert rules.on.tolist() == [least] * count and rules.off.tolist() == [least / 2] * count
-    assert Tagger(toy_model, window_seconds=4, threshold=0.7).set_labels(labels)._rules().on[0] == 0.7
+    assert Tagger(toy_model, window_seconds=4, threshold=0.7).set_labels(labels).rules.on[0] == 0.7
+
+
+def test_a_segment_cannot_hold_on_to_more_than_it_begins_at(toy_model):
+    tagger = Tagger(toy_model, window_seconds=4, threshold_low=0.4)
+    assert tagger.set_labels(["a", "b"]).rules.off.tolist() == [0.4, 0.4]
+    with pytest.raises(UsageError, match="--threshold-low is 0.4"):
+        tagger.set_labels([f"label {number}" for number in range(8)])
 
 
 def test_scenes_without_the_extra_say_what_to_install(monkeypatch, toy_model):

@@ -82,7 +82,7 @@ class TagSettings:
             _require(value is None or (_is_number(value) and 0 < value <= 86400), option, value, _SECONDS[option])
         for option, value in (("min-length", self.min_length_seconds), ("max-gap", self.max_gap_seconds)):
             _require(value is None or 0 <= value <= 86400, option, value, "from 0 to 86400 seconds")
-        most = _LOWEST_THRESHOLD if self.threshold is None else self.threshold
+        most = 1 if self.threshold is None else self.threshold
         _require(low is None or 0 <= low <= most, "threshold-low", low, f"from 0 to {most}")
         _require(1 <= self.smooth <= 99 and self.smooth % 2 == 1, "smooth", self.smooth, "an odd number from 1 to 99")
         _require(window is None or self.num_clips == 1, "num-clips", self.num_clips, "1 with --window")
@@ -103,8 +103,16 @@ class TagSettings:
             _require(window is not None or value == defaults[name], option, value, "used with --window")
 
     def threshold_on(self, num_scores: int) -> float:
-        """At which score a segment begins, of so many that add up to 1: twice an even share, from 1/4 to 1/2."""
-        return min(max(_LOWEST_THRESHOLD, 2 / num_scores), 0.5) if self.threshold is None else self.threshold
+        """At which score a segment begins, of so many that add up to 1: twice an even share, from 1/4 to 1/2.
+
+        Raises UsageError where ``threshold_low`` is above it.
+        """
+        if self.threshold is not None:
+            return self.threshold
+        on, low = min(max(_LOWEST_THRESHOLD, 2 / num_scores), 0.5), self.threshold_low
+        rule = f"at most {on:g}, at which segments begin with so many labels; or give --threshold too"
+        _require(low is None or low <= on, "threshold-low", low, rule)
+        return on
 
     @property
     def fingerprint(self) -> str:

@@ -35,8 +35,6 @@ from xclip_cli.video.stream import Piece, Stream, Windowing, check_scenes
 from xclip_cli.video.types import Clip
 from xclip_cli.video.worker import DecodePool
 
-_AUTO_FPS = 2  # of a window whose length is "auto": four seconds of eight frames
-
 
 @dataclass(frozen=True)
 class _Computing:
@@ -60,7 +58,9 @@ class Tagger:
         self.device = resolve_device(self.settings.device)
         self.checkpoint = model if opened else open_checkpoint(model)
         self.model = self.checkpoint.video_model().to(self.device)
+        self.windowing = Windowing.of(self.settings, self.checkpoint.num_frames)
         self.label_set: LabelSet | None = None
+        self.rules: timeline.Rules | None = None
         self._text: torch.Tensor | None = None
         self._temperature = 1.0
         # An accelerator computes one batch while the next is cropped and sent; a CPU has nothing to wait for.
@@ -77,6 +77,7 @@ class Tagger:
         self.label_set = labels if isinstance(labels, LabelSet) else understand(from_names(labels), own)
         self._text = text_features(self.label_set, self.checkpoint).to(self.device)
         self._temperature = self.label_set.temperature(self.checkpoint.fingerprint)
+        self.rules = self._rules() if self.settings.window_seconds is not None else None
         return self
 
     def tag(self, path: str) -> VideoResult:
@@ -168,7 +169,7 @@ class Tagger:
         return self._result(path, segments=segments, warnings=piece.clip.warnings, reader=piece.clip.reader)
 
     def _found(self, scored: Scored, end: float) -> tuple[Segment, ...]:
-        segments = tuple(self._segment(found) for found in timeline.segments(scored, self._rules(), end))
+        segments = tuple(self._segment(found) for found in timeline.segments(scored, self.rules, end))
         return segments or (Segment(0.0, end, (Tag(UNKNOWN, None, None),)),)
 
     def embed_many(self, paths: Iterable[str]) -> Iterator[tuple[str, Embeddings | VideoError]]:
@@ -264,14 +265,6 @@ class Tagger:
         pixels = self.pixels(clips).flatten(0, 1)
         with precision(self.device, self.settings.dtype):
             return self.model.encode_video(normalise(pixels, self.checkpoint.preprocessing))
-
-    @property
-    def windowing(self) -> Windowing:
-        """How a timeline's windows lie: of two frames a second, half over each other, where settings say nothing."""
-        settings, num_frames = self.settings, self.checkpoint.num_frames
-        window = settings.window_seconds
-        window = num_frames / _AUTO_FPS if window in ("auto", None) else float(window)
-        return Windowing(num_frames, window, settings.stride_seconds or window / 2, settings.scenes)
 
     @torch.inference_mode()
     def score_windows(self, piece: Piece, tokens: dict[int, torch.Tensor]) -> Scored:

@@ -51,7 +51,8 @@ class Checkpoint:
     ``tagging_model`` gives both towers as tagging runs them, ``full_model`` the same as an Xclip, which can be trained.
     ``num_frames`` is what to sample from a video; ``default_labels`` the names a fine-tuned model was tuned on, if any.
     ``identity`` says what, besides the bytes of ``path`` and the preprocessing, decides the model's answers.
-    ``warnings``: what was guessed about the model and may be wrong, a line each.
+    ``prompted``: whether its texts depend on what a video shows. ``warnings``: what was guessed about the model and may
+    be wrong, a line each.
     """
 
     name: str
@@ -64,6 +65,7 @@ class Checkpoint:
     full_model: Callable[[], Xclip]
     default_labels: list[str] | None = None
     identity: str = field(default="", repr=False)
+    prompted: bool = False
     warnings: tuple[str, ...] = ()
 
     @cached_property
@@ -113,6 +115,7 @@ def xclip_checkpoint(
         text_encoder=text_encoder,
         tagging_model=full_model,
         full_model=full_model,
+        prompted=config.prompt_layers > 0,
         **more,
     )
 

@@ -6,46 +6,46 @@ from pathlib import Path
 
 import numpy as np
 
+from xclip_cli.checkpoint import Checkpoint
 from xclip_cli.embeddings import Embeddings
 from xclip_cli.errors import VideoError
 from xclip_cli.files import content_sha256, hash_file
 from xclip_cli.index.entries import Collection, Recipe, Stamp
 from xclip_cli.index.store import Store
 from xclip_cli.results import VideoResult
-from xclip_cli.tagger import Tagger
+from xclip_cli.settings import TagSettings
 from xclip_cli.video.source import shown
+from xclip_cli.video.stream import Windowing
 
 Embed = Callable[[Iterator[str]], Iterator[tuple[str, Embeddings | VideoError]]]
 
 
-def collection_of(tagger: Tagger) -> Collection:
-    """What an index would hold of the tagger's model and windows, before it holds anything."""
-    checkpoint, how = tagger.checkpoint, tagger.windowing
+def collection_of(checkpoint: Checkpoint, settings: TagSettings) -> Collection:
+    """What an index would hold of the model and these windows, before it holds anything."""
+    how = Windowing.of(settings, checkpoint.num_frames)
     weights = None if checkpoint.identity else content_sha256(checkpoint.path)
-    prompted = getattr(tagger.model, "prompts", None) is not None
-    recipe = how.window_seconds, how.stride_seconds, how.scenes, tagger.settings.dtype, tagger.settings.reader
-    return Collection(0, checkpoint.name, checkpoint.fingerprint, weights, prompted, Recipe(*recipe))
+    recipe = how.window_seconds, how.stride_seconds, how.scenes, settings.dtype, settings.reader
+    return Collection(0, checkpoint.name, checkpoint.fingerprint, weights, checkpoint.prompted, Recipe(*recipe))
 
 
 class Build:
     """A run over videos that ends with them in an index: iterate over `run()`.
 
-    ``tagger`` has the model and, as its timeline, the windows to keep; those of the videos that ``unreadable`` gives a
-    reason for fail unopened. ``embed`` is who reads them, in place of ``tagger.embed_many``, in any order. Raises
-    UsageError where the index has this model with other windows, StoreError.
+    ``wanted`` is what `collection_of` gives; ``embed`` reads videos so, in any order; those that ``unreadable`` gives a
+    reason for fail unopened. Raises UsageError where the index has this model with other windows, StoreError.
     """
 
     def __init__(
         self,
         videos: Sequence[str],
-        tagger: Tagger,
-        store: Store,
         unreadable: Mapping[str, str],
-        embed: Embed | None = None,
+        embed: Embed,
+        store: Store,
+        wanted: Collection,
     ):
         self._videos, self._unreadable = videos, unreadable
-        self._embed, self._store = embed or tagger.embed_many, store
-        self._known = store.begin(collection_of(tagger))
+        self._embed, self._store = embed, store
+        self._known = store.begin(wanted)
         self.before = self.finished = self.failed = self.windows = 0
 
     def run(self) -> Iterator[VideoResult]:

@@ -15,12 +15,14 @@ import numpy as np
 
 from xclip_cli.errors import MissingExtraError, VideoError
 from xclip_cli.registry import Resize
+from xclip_cli.settings import TagSettings
 from xclip_cli.video.sampling import Windows, steps, windows
 from xclip_cli.video.source import shown
 from xclip_cli.video.types import Clip
 
 NUM_TIMES = 32  # frames in a piece
 _PIECES_AHEAD, _WAIT_SECONDS = 2, 0.2
+_AUTO_FPS = 2  # of a window whose length is "auto": four seconds of eight frames
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,13 @@ class Windowing:
     window_seconds: float
     stride_seconds: float
     scenes: bool = False
+
+    @classmethod
+    def of(cls, settings: TagSettings, num_frames: int) -> "Windowing":
+        """Of two frames a second, half over each other, where settings say nothing."""
+        window = settings.window_seconds
+        window = num_frames / _AUTO_FPS if window in ("auto", None) else float(window)
+        return cls(num_frames, window, settings.stride_seconds or window / 2, settings.scenes)
 
 
 @dataclass(frozen=True, eq=False)
