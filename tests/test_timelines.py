@@ -279,7 +279,7 @@ def test_a_segment_begins_at_twice_an_even_share(toy_model, count, least):
 def test_a_segment_cannot_hold_on_to_more_than_it_begins_at(toy_model):
     tagger = Tagger(toy_model, window_seconds=4, threshold_low=0.4)
     assert tagger.set_labels(["a", "b"]).rules.off.tolist() == [0.4, 0.4]
-    with pytest.raises(UsageError, match="--threshold-low is 0.4"):
+    with pytest.raises(UsageError, match="--threshold-low"):
         tagger.set_labels([f"label {number}" for number in range(8)])
 
 

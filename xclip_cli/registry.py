@@ -176,7 +176,7 @@ _MINI = ModelSpec(
     licence="Apache-2.0, research data",
     accuracy="26 clips: 69.2, by K400 names 35.0",
     size_bytes=79_156_290,
-    sha256="17607591622d6a6d20b72db7b909cf0dd263e91b21f877ece9c679659664c68b",
+    sha256="b6661b83a8c7fc3915dd532de5fbee8305e3fd02b550590169b2240ffe4af15f",
     about="small X-CLIP that comes with the package, on EfficientNet-Lite2, 8 frames of 256 pixels; see MODEL_CARD.md",
 )
 

@@ -1,8 +1,9 @@
 """Puts the teachers of `heads.py` into the network: it starts as their equal, and its other parts start silent.
 
 The class token of every frame learns to be the teachers' answer, turned so that no layer norm takes anything away from
-it. Messages and MIT begin so small that the video feature is the mean over frames of these answers; they are there for
-fine-tuning on real clips. There are no video-specific prompts: nothing here could teach them, so they would add noise.
+it. Messages begin so small that the video feature is the mean over frames of these answers, and beside it, where no
+answer and no text is, MIT says how far frames lie from that mean: fine-tuning can tell labels apart by it. There are no
+video-specific prompts: nothing here could teach them, so they would add noise.
 """
 
 import argparse
@@ -27,6 +28,7 @@ from xclip_cli.model.xclip import Xclip
 
 CLASS_HIDDEN, STEPS, RATE, ASKED = 1536, 300, 5e-4, 1024
 QUIET = 0.02  # of the usual size of what a residual branch adds
+MOVEMENT, STEEP = 0.05, 20.0  # deviation of what MIT adds to the unit features of real clips; slope of its hidden units
 
 
 def config(minilm: Path) -> XclipConfig:
@@ -78,13 +80,37 @@ def start_from(model: Xclip, teachers: Teachers, published: dict[str, Tensor], t
     # Patches speak of the same things in the same directions.
     stem.patch_proj.load_state_dict(stem.class_proj.state_dict())
     visual.proj.weight.copy_(turned.T)
-    # Positions of frames that can be told from the features (whose deviation is 1), and that cancel in their mean.
     visual.position_embedding.zero_()
-    positions = 0.3 * torch.randn_like(model.mit.position_embedding)
-    model.mit.position_embedding.copy_(positions - positions.mean(-2, keepdim=True))
     for name, parameter in model.named_parameters():
         if name.endswith(("attn.out.weight", "mlp.down.weight")) and ".message." not in name:
             parameter.mul_(QUIET)
+
+
+@torch.no_grad()
+def carry_movement(model: Xclip, caches: Caches) -> None:
+    """MIT begins as how far frames lie from their mean, along the direction that the layer norm takes from them.
+
+    Attention to all alike takes the mean away; positions as large as features keep the next layer norm from levelling
+    what is left; and hidden units in pairs, GELU(z) + GELU(-z), are nearly its size. Of the real clips to learn from it
+    has the mean nothing.
+    """
+    [block], positions = model.mit.blocks, torch.randn_like(model.mit.position_embedding)
+    positions -= positions.mean(-2, keepdim=True)
+    model.mit.position_embedding.copy_(positions)
+    block.attn.q.weight.mul_(QUIET)
+    block.attn.v.weight.copy_(torch.eye(EMBED_DIM))
+    block.attn.out.weight.copy_(-(2**0.5) * torch.eye(EMBED_DIM))  # a feature and its position have twice the variance
+    free = model.visual.proj.weight.sum(1) / EMBED_DIM**0.5
+    basis = torch.linalg.qr(torch.cat([positions[0].T, torch.randn(EMBED_DIM, EMBED_DIM)], 1))[0]
+    blind = basis[:, NUM_FRAMES:].T  # to positions
+    units, down = slice(2 * len(blind)), block.mlp.down
+    block.mlp.up.weight[units] = STEEP * torch.cat([blind, -blind])
+    down.weight[:, units] = free[:, None]
+    real = [caches.frames(k) for k, clip in enumerate(caches.clips) if clip.split == "train"]
+    video = Network(model).features(caches, real).video
+    scale = MOVEMENT * (video - torch.outer(video @ free, free)).norm(dim=1).mean() / (video @ free).std()
+    down.weight[:, units] *= scale
+    down.bias -= scale * (video @ free).mean() * free
 
 
 def fit(model: Xclip, teachers: Teachers, material: Material, asked: Tensor, turned: Tensor, steps: int) -> None:
@@ -139,6 +165,7 @@ def main() -> None:
     turned = turn(torch.cat([teachers(material.pooled[0][material.train]), asked]).detach())
     start_from(model, teachers, torch.load(args.trunk, weights_only=True), turned)
     fit(model, teachers, material, asked, turned, args.steps)
+    carry_movement(model, caches)
     torch.save(model.state_dict(), args.work / f"{args.name}.pt")
     if args.fold is not None:
         scores = score(Network(model.eval()), embed, plain, args.data, caches, args.fold)

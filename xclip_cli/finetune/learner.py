@@ -73,6 +73,11 @@ class FrameFront(Front):
     def finish(self, inputs: Sequence[Tensor], kept: Tensor | None = None) -> VideoFeatures:
         return self.model.integrate(*inputs)
 
+    def still(self, inputs: Sequence[Tensor]) -> VideoFeatures:
+        """As ``finish``, of videos that show the mean of their frames all the time."""
+        frame_features, patches = inputs
+        return self.model.integrate(frame_features.mean(dim=1, keepdim=True).expand_as(frame_features), patches)
+
 
 def choose_front(model: Xclip, regime: Regime) -> Front:
     """The longest part of the network that stays as it is in a regime and whose output is worth keeping."""

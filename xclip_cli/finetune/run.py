@@ -25,7 +25,7 @@ from .job import Job, OnProgress, by_name, class_indices, evaluate, opened, prom
 from .keep import SHARES, choose, interpolate, top
 from .learner import Learner, choose_front, merge
 from .loop import Epoch, State, train
-from .probe import STRENGTHS, Probe, Videos
+from .probe import WAYS, Probe, Videos
 from .report import Report, Scores, write_metrics
 from .sources import Findings
 
@@ -136,7 +136,7 @@ def _copy(model: nn.Module) -> dict[str, Tensor]:
 def _probed(job: Job, before: Tensor) -> Tuned:
     """Solves for the classes' features, and takes what the clips validated on, whose logits were ``before``, speak for.
 
-    The strength is chosen by what the probe makes of the logits, and what is chosen is judged by the network's own.
+    The way is chosen by what the probe makes of the logits, and what is chosen is judged by the network's own.
     """
     text, splits, settings = by_name(job, job.names).text().float().cpu(), job.splits, job.settings
     videos = _videos(job, text, splits.train)
@@ -163,7 +163,7 @@ def _probed(job: Job, before: Tensor) -> Tuned:
         after[held] = evaluate(job, learner, [splits.validated[i] for i in held])
     if settings.keep == "auto" and not job.ranks.share(choose([before, after], validated.targets)):
         return Tuned(None, 1.0, before)
-    return Tuned(features(solutions), kept, after, facts={"held to the texts by": f"{STRENGTHS[chosen]:g}"})
+    return Tuned(features(solutions), kept, after, facts={"held to the texts by": WAYS[chosen]})
 
 
 def _videos(job: Job, text: Tensor, samples: Sequence[Sample]) -> Videos:
@@ -172,13 +172,14 @@ def _videos(job: Job, text: Tensor, samples: Sequence[Sample]) -> Videos:
 
     def seen(inputs: list[Tensor]) -> Tensor:
         video, patches = job.front.finish(inputs)
-        video = F.normalize(video.float(), dim=-1)
+        video, still = (F.normalize(x.float(), dim=-1) for x in (video, job.front.still(inputs).video))
         prompted = texts.expand(len(video), -1, -1) if patches is None else job.model.prompts(texts, patches).float()
-        return torch.cat([video, (prompted @ video.unsqueeze(-1)).squeeze(-1), prompted.norm(dim=-1)], dim=1)
+        return torch.cat([video, still, (prompted @ video.unsqueeze(-1)).squeeze(-1), prompted.norm(dim=-1)], dim=1)
 
     columns = evaluate(job, seen, samples).clone()  # outside inference mode, so that the solving may use it
-    features, along, lengths = columns.split([texts.shape[1], len(texts), len(texts)], dim=1)
-    return Videos(features, along, lengths, class_indices(samples, job.names))
+    number, width = texts.shape
+    features, stills, along, lengths = columns.split([width, width, number, number], dim=1)
+    return Videos(features, along, lengths, class_indices(samples, job.names), stills)
 
 
 def ablate(
@@ -331,7 +332,7 @@ def _memory(job: Job, learner: Learner | None = None) -> int:
     settings, vision = job.settings, job.model.config.vision
     weights = 4 * sum(p.numel() for p in job.model.parameters())
     if learner is None:
-        return weights + 4 * len(job.splits.train) * (job.model.config.embed_dim + len(STRENGTHS) * len(job.names))
+        return weights + 4 * len(job.splits.train) * (2 * job.model.config.embed_dim + len(WAYS) * len(job.names))
     learned = 12 * sum(p.numel() for p in learner.trained.values())
     kept = learner.patches(torch.Generator())
     tokens = 2 + (vision.num_patches if kept is None else len(kept))
