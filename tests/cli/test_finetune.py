@@ -64,7 +64,7 @@ def test_a_model_is_opened_once_a_run(data, toy_model, tmp_path, monkeypatch):
 
     monkeypatch.setattr(safetensors, "safe_open", counting)
     monkeypatch.setattr(signal, "signal", lambda *_: None)  # Ctrl-C is pytest's
-    settings = FinetuneSettings(toy_model, epochs=1, val="0.3", regime="text-only", keep="0.5", workers=1)
+    settings = FinetuneSettings(toy_model, epochs=1, val="0.3", regime="few-shot", keep="0.5", workers=1)
     finetune_view.show_check(str(data), settings)
     assert opened.count(toy_model) == 1  # what it is
     finetune_view.show_run(str(data), tmp_path / "run", settings, False, "xclip finetune")

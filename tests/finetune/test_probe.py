@@ -86,6 +86,11 @@ def test_a_solution_is_where_the_slope_is_nothing(probe, videos, strength):
     assert offsets.grad.abs().max() < 0.02 + 1e-4 * strength  # of a hold that is so steep
 
 
+def test_without_clips_the_texts_stand_as_they_are(probe, videos):
+    solutions = list(probe.solutions(videos[videos.targets > CLASSES]))
+    assert len(solutions) == len(WAYS) and not any(offsets.any() for offsets in solutions)
+
+
 def test_solving_draws_nothing(probe, videos):
     assert torch.equal(probe.solve(videos, 3.0), probe.solve(videos, 3.0))
 

@@ -81,7 +81,7 @@ def test_a_run_writes_a_model_that_tags_and_a_report(tune, bars, tmp_path):
         {"regime": "linear", "keep": "0.25"},
         {"learn_context": 3},
         {"learn_context": 3, "keep": "0.5"},
-        {"regime": "prompts-only"},
+        {"regime": "zero-shot"},
         {"lora": 2},
     ],
 )
@@ -91,16 +91,14 @@ def test_the_model_tags_as_it_was_validated(tune, bars, tmp_path, options):
     _tags_as_validated(tmp_path / "out", report)
 
 
-@pytest.mark.parametrize(
-    "options", [{"regime": "text-only", "lora": 2}, {"regime": "prompts-only", "learn_context": 3}]
-)
+@pytest.mark.parametrize("options", [{"regime": "few-shot", "lora": 2}, {"regime": "zero-shot", "learn_context": 3}])
 def test_a_model_of_berts_kind_keeps_its_vocabulary(tune, bars, bert_model, tmp_path, options):
     events = tune(tmp_path / "out", val=str(bars), model=bert_model, **options)
     _tags_as_validated(tmp_path / "out", events[-1])
     before, after = (open_checkpoint(path).full_model() for path in (bert_model, str(tmp_path / "out")))
     assert after.config == before.config and after.config.text.vocabulary
     learned = not after.text.blocks[0].attn.q.weight.equal(before.text.blocks[0].attn.q.weight)
-    assert learned == (options["regime"] == "text-only")
+    assert learned == (options["regime"] == "few-shot")
 
 
 def _tags_as_validated(output, report):
@@ -350,15 +348,6 @@ def test_what_needs_validation_clips_is_refused_without_any(tune, bars, tmp_path
     option = "--" + next(iter(options))
     with pytest.raises(UsageError, match=f"{option}.* needs validation clips"):
         tune(tmp_path / "out", data=tmp_path / "data", **options)
-    assert not (tmp_path / "out").exists()
-
-
-def test_a_regime_of_which_the_model_has_nothing_is_refused(tune, toy_model, tmp_path):
-    checkpoint = open_checkpoint(toy_model)
-    bare = checkpoint.full_model().switched(prompt_layers=0)
-    save(bare, tmp_path / "bare.safetensors", preprocessing=checkpoint.preprocessing, name="bare")
-    with pytest.raises(UsageError, match="--regime prompts-only has nothing to learn: bare has no such part"):
-        tune(tmp_path / "out", model=str(tmp_path / "bare.safetensors"), regime="prompts-only")
     assert not (tmp_path / "out").exists()
 
 

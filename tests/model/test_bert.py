@@ -114,6 +114,6 @@ def test_the_network_takes_a_tower_of_berts_kind(bert_config, vocabulary):
 
 def test_low_rank_changes_reach_its_attention_and_mlp(bert_config):
     torch.manual_seed(0)
-    learner = Learner(Front(Xclip(bert_config)), ["a dog", "running"], REGIMES["text-only"], rank=2)
+    learner = Learner(Front(Xclip(bert_config)), ["a dog", "running"], REGIMES["few-shot"], rank=2)
     for part in ("attn.q", "attn.out", "mlp.up", "mlp.down"):
         assert f"text.blocks.1.{part}.parametrizations.weight.0.up" in learner.trained, part

@@ -248,8 +248,7 @@ StartModel = Annotated[
 Regime = Annotated[
     str,
     Option(
-        help="linear, few-shot, full, zero-shot, vision-only, text-only or prompts-only; auto: linear, or few-shot "
-        "where an option asks for training.",
+        help="linear, few-shot, full or zero-shot; auto: linear, or few-shot where an option asks for training.",
         rich_help_panel=_LEARNS,
     ),
 ]

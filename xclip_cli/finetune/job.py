@@ -161,7 +161,7 @@ def store_of(checkpoint: Checkpoint, front: Front, device: torch.device, pool: D
     def encode(frames: Tensor) -> tuple[Tensor, ...]:
         return tuple(tensor.cpu() for tensor in front(frames.to(device)))
 
-    made_by = f"{checkpoint.fingerprint} {front.identity}"
+    made_by = f"{checkpoint.fingerprint} {front.name}"
     return ClipStore(checkpoint.preprocessing, checkpoint.num_frames, pool, None if front.is_empty else encode, made_by)
 
 

@@ -22,15 +22,9 @@ class Front:
 
     name = "pixels"
     is_empty = True
-    encodes_frames = False  # whether the whole frame encoder is in it
 
     def __init__(self, model: Xclip):
         self.model = model
-
-    @property
-    def identity(self) -> str:
-        """Two fronts of the same weights give the same where this is the same."""
-        return self.name
 
     def __call__(self, frames: Tensor) -> tuple[Tensor, ...]:
         """Normalised frames (B, T, 3, S, S) -> what ``finish`` takes, B first."""
@@ -61,11 +55,6 @@ class FrameFront(Front):
 
     name = "visual"
     is_empty = False
-    encodes_frames = True
-
-    @property
-    def identity(self) -> str:
-        return f"{self.name}, messages {'on' if self.model.config.cross_frame else 'off'}"
 
     def __call__(self, frames: Tensor) -> tuple[Tensor, ...]:
         return self.model.visual(frames)
@@ -81,11 +70,9 @@ class FrameFront(Front):
 
 def choose_front(model: Xclip, regime: Regime) -> Front:
     """The longest part of the network that stays as it is in a regime and whose output is worth keeping."""
-    learning = [name for name in regime.parameters(model) if name.startswith("visual.")]
-    if not learning:
+    if not regime.trained:
         return FrameFront(model)
-    in_stem = any(name.startswith("visual.stem.") for name in learning)
-    return Front(model) if in_stem or model.config.vision.stem == "patch" else StemFront(model)
+    return Front(model) if model.config.vision.stem == "patch" else StemFront(model)
 
 
 class Learner(nn.Module):
@@ -157,7 +144,7 @@ class Learner(nn.Module):
     def patches(self, generator: torch.Generator) -> Tensor | None:
         """Which patches a training step looks at; None: all of them."""
         vision = self.model.config.vision
-        if vision.stem == "patch" or self.front.encodes_frames:
+        if vision.stem == "patch":
             return None
         kept = max(1, round(vision.num_patches * (1 - self.regime.patch_dropout)))
         return torch.randperm(vision.num_patches, generator=generator)[:kept]

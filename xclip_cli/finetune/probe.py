@@ -42,7 +42,7 @@ class Videos:
 
     @cached_property
     def movement(self) -> Tensor:
-        """The unit direction (1, E), up to its sign, in which clips differ most from their stills."""
+        """The unit direction (1, E), up to its sign, in which clips differ most from their stills; (0, E) of none."""
         return torch.linalg.svd(self.features - self.stills, full_matrices=False)[2][:1]
 
 
@@ -74,6 +74,8 @@ class Probe:
     ) -> Tensor:
         """The offsets (N, E), of any direction or ``within`` the span of these (K, E), which are orthonormal."""
         start = torch.zeros_like(self.text) if start is None else start
+        if not len(videos.targets):
+            return start
         free = (start if within is None else start @ within.T).clone().requires_grad_()
         optimiser = torch.optim.LBFGS(
             [free], max_iter=_STEPS, tolerance_grad=1e-4, tolerance_change=1e-6, line_search_fn="strong_wolfe"

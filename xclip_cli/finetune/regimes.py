@@ -113,9 +113,6 @@ _ALL = (
         Schedule(8e-6, 10, 1, 256),
         _SMALL,
     ),
-    Regime("vision-only", "frame encoder and MIT", _VISION, _FEW, _SMALL),
-    Regime("text-only", "text tower and prompts", _TEXT, _FEW, _SMALL),
-    Regime("prompts-only", "video-specific prompts", ("prompts",), _FEW, _SMALL),
 )
 REGIMES: Mapping[str, Regime] = {regime.name: regime for regime in _ALL}
 

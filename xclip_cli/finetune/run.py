@@ -21,7 +21,7 @@ from xclip_cli.samples import Sample, label_names
 from xclip_cli.settings import FinetuneSettings
 
 from .clipsets import Splits
-from .job import Job, OnProgress, by_name, class_indices, evaluate, opened, prompts, read, store_of
+from .job import Job, OnProgress, by_name, class_indices, evaluate, opened, prompts
 from .keep import SHARES, choose, interpolate, top
 from .learner import Learner, choose_front, merge
 from .loop import Epoch, State, train
@@ -104,8 +104,6 @@ def _trained(job: Job, output: Path, stopped: Stopped, resume: bool) -> Iterator
     original = _copy(job.model)
     text = by_name(job, job.names).text().clone()
     learner = _learner(job)
-    if not learner.trained:
-        raise UsageError(f"--regime {job.regime.name} has nothing to learn: {job.checkpoint.name} has no such part")
     yield Ready(job.splits, job.findings, sum(p.numel() for p in learner.trained.values()), _memory(job, learner))
     state = _state(job, output / STATE)
     for epoch in train(job, learner, state.load() if resume else state, stopped):
@@ -192,40 +190,32 @@ def ablate(
 ) -> Iterator[tuple[str, str, str]]:
     """Trains each network of ABLATION alike, from the model's weights: a row of ABLATION_HEADS for each.
 
-    All of them are in ``ablation.md``; a dash stands where nothing of it learns in the regime. Raises as ``run``.
+    All of them are in ``ablation.md``; a classifier without text knows nothing before. Raises as ``run``.
     """
     _check_folder(output)
     with opened(data, settings, checkpoint, on_progress, ablates=True) as job:
         rows = []
         for name, (switches, head) in ABLATION.items():
-            variant = _variant(job, switches, head, on_progress)
+            variant = _variant(job, switches, head)
             before = None
             if head == "text":
                 before = _top1(job, evaluate(variant, by_name(variant, job.names), job.splits.val))
-            learner, after = _learner(variant), None
-            if learner.trained:
-                state = _state(variant, output / "ablation.pt")  # which no run goes on with
-                for _ in train(variant, learner, state):
-                    pass
-                state.recall_best(learner)
-                after = _top1(job, evaluate(variant, learner, job.splits.val))
-                state.path.unlink(missing_ok=True)
+            learner, state = _learner(variant), _state(variant, output / "ablation.pt")  # which no run goes on with
+            for _ in train(variant, learner, state):
+                pass
+            state.recall_best(learner)
+            after = _top1(job, evaluate(variant, learner, job.splits.val))
+            state.path.unlink(missing_ok=True)
             rows.append((name, percent(before), percent(after)))
             yield rows[-1]
         if job.ranks.first:
             _write_ablation(job, output, command, rows)
 
 
-def _variant(job: Job, switches: Mapping[str, bool | int], head: str, on_progress: OnProgress) -> Job:
-    """The same job for a copy of the network with some parts off, and what is kept of the clips for its own front."""
+def _variant(job: Job, switches: Mapping[str, bool | int], head: str) -> Job:
+    """The same job for a copy of the network with some parts off; what its front gives of a clip is the same."""
     model, regime = copy.deepcopy(job.model).switched(**switches), replace(job.regime, head=head)
-    front, store = choose_front(model, regime), job.store
-    if front.identity != job.front.identity:
-        store = store_of(job.checkpoint, front, job.device, job.store.pool)
-        if job.ranks.first:
-            read(store, job.splits, True, on_progress)
-        job.ranks.share(None)  # the others wait
-    return replace(job, model=model, regime=regime, front=front, store=store)
+    return replace(job, model=model, regime=regime, front=choose_front(model, regime))
 
 
 def _learner(job: Job) -> Learner:
@@ -338,8 +328,7 @@ def _memory(job: Job, learner: Learner | None = None) -> int:
     tokens = 2 + (vision.num_patches if kept is None else len(kept))
     clips = -(-job.schedule.batch_size // settings.accumulate) * job.checkpoint.num_frames
     per_block = 4 if settings.checkpointing else 68 if settings.dtype == "float32" else 34
-    blocks = 0 if job.front.encodes_frames else vision.layers
-    return weights + learned + clips * tokens * vision.width * blocks * per_block
+    return weights + learned + clips * tokens * vision.width * vision.layers * per_block
 
 
 def _check_folder(output: Path, resume: bool = False) -> None:
