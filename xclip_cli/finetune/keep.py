@@ -19,36 +19,53 @@ def top(logits: Tensor, targets: Tensor, k: int = 1) -> float | None:
     return share(hits(logits.topk(k).indices.tolist(), targets.tolist(), k))
 
 
-def choose(candidates: Sequence[Tensor], targets: Tensor, slack: float = 0.0) -> int:
+def helps(before: Tensor, after: Tensor, targets: Tensor, errors: float) -> bool:
+    """Whether logits (n, N) make the targets likelier by more than so many standard errors of the paired differences,
+    and lose no more in top-1 than one. False of one clip or none."""
+    if len(targets) < 2:
+        return False
+    likelier, error = _lead(_losses(before, targets) - _losses(after, targets))
+    righter, noise = _lead(_right(after, targets) - _right(before, targets))
+    return likelier > errors * error and righter >= -noise
+
+
+def choose(candidates: Sequence[Tensor], targets: Tensor, slack: float = 0.0, paths: int = 1) -> int:
     """The index of the logits (n, N) to take, of candidates that move from the untouched model, the first, away.
 
-    Counted are those whose gain in log-likelihood over the untouched model is more than chance allows (95 %, by the
-    paired differences), and whose loss in top-1, if any, is not (one standard error). Taken is the likeliest of them,
-    or one before it that has no less right and is behind by no more than ``slack`` standard errors: 1 is the rule of
-    Breiman et al., 1984. 0 where none counts.
+    The others are so many paths of equal length. A path counts where a step on it `helps` by more than chance allows
+    (95 %, one-sided), and on it the candidates count that help by a standard error: their noise grows as they move, so
+    that far ones are seldom certain. Taken is the likeliest of all, or one before it that has no less right and is
+    behind by no more than ``slack`` standard errors: 1 is the rule of Breiman et al., 1984. 0 where none counts.
     """
-    losses = torch.stack([F.cross_entropy(logits, targets, reduction="none") for logits in candidates])
-    right = torch.stack([(logits.argmax(1) == targets).float() for logits in candidates])
-
-    def lead(of: int, over: int, by: Tensor) -> tuple[float, float]:
-        """The mean and its standard error."""
-        gains = by[of] - by[over]
-        return gains.mean().item(), gains.std().item() / len(gains) ** 0.5
-
-    def counts(i: int) -> bool:
-        (likelier, error), (righter, noise) = lead(i, 0, -losses), lead(i, 0, right)
-        return likelier > _ERRORS * error and righter >= -noise
-
-    counted = [i for i in range(1, len(candidates)) if len(targets) > 1 and counts(i)]
+    untouched, length = candidates[0], (len(candidates) - 1) // paths
+    counted = []
+    for first in range(1, len(candidates), length):
+        path = range(first, first + length)
+        if any(helps(untouched, candidates[i], targets, _ERRORS) for i in path):
+            counted += [i for i in path if helps(untouched, candidates[i], targets, 1)]
     if not counted:
         return 0
+    losses, right = ([of(logits, targets) for logits in candidates] for of in (_losses, _right))
     best = min(counted, key=lambda i: losses[i].mean().item())
 
     def is_as_good(i: int) -> bool:
-        mean, error = lead(best, i, -losses)
+        mean, error = _lead(losses[i] - losses[best])
         return i == best or bool(right[i].sum() >= right[best].sum() and mean <= slack * error)
 
     return next(i for i in counted if is_as_good(i))
+
+
+def _losses(logits: Tensor, targets: Tensor) -> Tensor:
+    return F.cross_entropy(logits, targets, reduction="none")
+
+
+def _right(logits: Tensor, targets: Tensor) -> Tensor:
+    return (logits.argmax(1) == targets).float()
+
+
+def _lead(gains: Tensor) -> tuple[float, float]:
+    """The mean of paired differences, and its standard error."""
+    return gains.mean().item(), gains.std().item() / len(gains) ** 0.5
 
 
 def interpolate(model: nn.Module, original: Mapping[str, Tensor], tuned: Mapping[str, Tensor], share: float) -> None:

@@ -22,7 +22,7 @@ from xclip_cli.settings import FinetuneSettings
 
 from .clipsets import Splits
 from .job import Job, OnProgress, by_name, class_indices, evaluate, opened, prompts
-from .keep import SHARES, choose, interpolate, top
+from .keep import SHARES, choose, helps, interpolate, top
 from .learner import Learner, choose_front, merge
 from .loop import Epoch, State, train
 from .probe import WAYS, Probe, Videos
@@ -144,7 +144,7 @@ def _probed(job: Job, before: Tensor) -> Tuned:
     parts = probe.in_turn(videos, splits.folds) if splits.folds else {0: solutions}
     candidates = probe.candidates(validated, splits.folds, parts)
     if settings.keep == "auto":
-        kept, chosen = 0.0, job.ranks.share(choose(candidates, validated.targets)) - 1
+        kept, chosen = 0.0, job.ranks.share(choose(candidates, validated.targets, paths=2)) - 1
     else:
         losses = [F.cross_entropy(logits, validated.targets) for logits in candidates[1:]]
         kept, chosen = float(settings.keep), job.ranks.share(int(torch.stack(losses).argmin()))
@@ -159,7 +159,7 @@ def _probed(job: Job, before: Tensor) -> Tuned:
         held = [i for i in range(len(before)) if not splits.folds or splits.folds[i] == fold]
         learner = by_name(job, job.names, features(offsets))
         after[held] = evaluate(job, learner, [splits.validated[i] for i in held])
-    if settings.keep == "auto" and not job.ranks.share(choose([before, after], validated.targets)):
+    if settings.keep == "auto" and not job.ranks.share(helps(before, after, validated.targets, 1)):
         return Tuned(None, 1.0, before)
     return Tuned(features(solutions), kept, after, facts={"held to the texts by": WAYS[chosen]})
 
