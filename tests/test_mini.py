@@ -60,7 +60,7 @@ def test_tuning_tells_apart_what_only_movement_does(xclip, tmp_path):
         part = "train" if number < 24 else "test"
         write_ground(tmp_path / part / names[number % 2] / f"{number}.mp4", number, jumps=number % 2)
     done = xclip("finetune", tmp_path / "train", "-o", tmp_path / "run")
-    assert done.returncode == 0 and "by movement alone" in (tmp_path / "run" / "report.md").read_text(), done.stderr
+    assert done.returncode == 0 and "by | movement alone" in (tmp_path / "run" / "report.md").read_text(), done.stderr
     right = []
     for model in ("mini", tmp_path / "run"):
         done = xclip("tag", "-r", tmp_path / "test", "--labels", ",".join(names), "--model", model, "--top-k", "1")

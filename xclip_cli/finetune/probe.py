@@ -18,7 +18,7 @@ from torch import Tensor
 
 # From all but the texts themselves to all but the clips alone.
 STRENGTHS = (1000.0, 300.0, 100.0, 30.0, 10.0, 3.0, 1.0)
-WAYS = tuple(f"{strength:g}{what}" for what in (", by movement alone", "") for strength in STRENGTHS)
+WAYS = tuple((what, strength) for what in ("movement alone", "all that is seen") for strength in STRENGTHS)
 _STEPS = 100
 
 

@@ -161,7 +161,9 @@ def _probed(job: Job, before: Tensor) -> Tuned:
         after[held] = evaluate(job, learner, [splits.validated[i] for i in held])
     if settings.keep == "auto" and not job.ranks.share(helps(before, after, validated.targets, 1)):
         return Tuned(None, 1.0, before)
-    return Tuned(features(solutions), kept, after, facts={"held to the texts by": WAYS[chosen]})
+    what, strength = WAYS[chosen]
+    facts = {"classes are told apart by": what, "held to the texts by": f"{strength:g}"}
+    return Tuned(features(solutions), kept, after, facts=facts)
 
 
 def _videos(job: Job, text: Tensor, samples: Sequence[Sample]) -> Videos:
