@@ -18,10 +18,11 @@ def main() -> None:
     parser.add_argument("work", type=Path)
     parser.add_argument("minilm", type=Path, help="folder of all-MiniLM-L6-v2, for its vocabulary")
     parser.add_argument("out", type=Path)
+    parser.add_argument("--name", default="video", help="of the run that train.py wrote")
     parser.add_argument("--scale", type=float, required=True, help="the temperature that evaluate.py found")
     args = parser.parse_args()
     model = Xclip(config(args.minilm))
-    state = torch.load(args.work / "video.pt")
+    state = torch.load(args.work / f"{args.name}.pt")
     state |= {f"text.{name}": value for name, value in torch.load(args.work / "text.pt").items()}
     state["logit_scale"] = torch.tensor(math.log(args.scale))
     model.load_state_dict(state)
