@@ -133,8 +133,7 @@ FIRST = torch.zeros(8, dtype=torch.int64)
     [
         ([logits(*[0.1] * 8), logits(*[2.0] * 8)], 1),
         ([logits(*[0.1] * 8), logits(*[3.0] * 5, *[-0.1] * 3)], 0),  # likelier, but three clips are lost
-        ([logits(*[0.1] * 8), logits(*[0.3, 0.01] * 4)], 0),  # less than chance allows
-        ([logits(*[2.0] * 8), logits(*[1.0] * 8)], 0),  # worse
+        ([logits(*[0.1] * 8), logits(*[3.0] * 7, -0.1)], 1),  # or one: that may be chance
         # what chance cannot tell from the best: the nearest to the original
         ([logits(*[0.1] * 8), logits(*[2.0, 3.0] * 4), logits(*[2.1, 2.8] * 4)], 1),
         ([logits(*[0.1] * 8), logits(*[1.0] * 8), logits(*[2.0] * 8)], 2),
@@ -148,6 +147,14 @@ def test_the_original_is_left_only_for_what_is_better_by_more_than_chance(candid
 
 def test_without_slack_the_likeliest_is_taken():
     assert choose([logits(*[0.1] * 8), logits(*[2.0, 3.0] * 4), logits(*[2.1, 2.8] * 4)], FIRST) == 2
+
+
+def test_once_a_way_is_certain_its_far_end_need_not_be():
+    near = [logits(*[0.1] * 8), logits(*[0.11] * 8)]
+    helps_by_a_standard_error, by_less = logits(*[9.0] * 2, *[0.05] * 6), logits(9.0, *[0.05] * 7)
+    assert choose([*near, helps_by_a_standard_error], FIRST) == 2 and choose([*near, by_less], FIRST) == 1
+    assert choose([near[0], helps_by_a_standard_error], FIRST) == 0
+    assert choose([*near, helps_by_a_standard_error], FIRST, paths=2) == 1
 
 
 def test_one_clip_decides_nothing():

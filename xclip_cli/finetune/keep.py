@@ -10,6 +10,7 @@ from xclip_cli.metrics import hits, share
 
 SHARES = tuple(i / 10 for i in range(10, -1, -1))  # of the original weights, that `--keep auto` chooses from
 _ERRORS = 1.64  # standard errors by which a gain must exceed nothing: 95 %, one-sided
+_ROUNDING = 1e-6  # one clip that is lost is one standard error, exactly
 
 
 def top(logits: Tensor, targets: Tensor, k: int = 1) -> float | None:
@@ -26,7 +27,7 @@ def helps(before: Tensor, after: Tensor, targets: Tensor, errors: float) -> bool
         return False
     likelier, error = _lead(_losses(before, targets) - _losses(after, targets))
     righter, noise = _lead(_right(after, targets) - _right(before, targets))
-    return likelier > errors * error and righter >= -noise
+    return likelier > errors * error and righter > -noise - _ROUNDING
 
 
 def choose(candidates: Sequence[Tensor], targets: Tensor, slack: float = 0.0, paths: int = 1) -> int:
