@@ -134,6 +134,8 @@ FIRST = torch.zeros(8, dtype=torch.int64)
         ([logits(*[0.1] * 8), logits(*[2.0] * 8)], 1),
         ([logits(*[0.1] * 8), logits(*[3.0] * 5, *[-0.1] * 3)], 0),  # likelier, but three clips are lost
         ([logits(*[0.1] * 8), logits(*[3.0] * 7, -0.1)], 1),  # or one: that may be chance
+        ([logits(*[0.1] * 8), logits(*[0.3, 0.01] * 4)], 0),  # less than chance allows
+        ([logits(*[2.0] * 8), logits(*[1.0] * 8)], 0),  # worse
         # what chance cannot tell from the best: the nearest to the original
         ([logits(*[0.1] * 8), logits(*[2.0, 3.0] * 4), logits(*[2.1, 2.8] * 4)], 1),
         ([logits(*[0.1] * 8), logits(*[1.0] * 8), logits(*[2.0] * 8)], 2),

@@ -1,4 +1,4 @@
-"""Puts the teachers of `heads.py` into the network: it starts as their equal, and its other parts start silent.
+"""Puts the teachers of `heads.py` into the network, which starts as their equal.
 
 The class token of every frame learns to be the teachers' answer, turned so that no layer norm takes anything away from
 it. Messages begin so small that the video feature is the mean over frames of these answers, and beside it, where no
@@ -108,9 +108,10 @@ def carry_movement(model: Xclip, caches: Caches) -> None:
     down.weight[:, units] = free[:, None]
     real = [caches.frames(k) for k, clip in enumerate(caches.clips) if clip.split == "train"]
     video = Network(model).features(caches, real).video
-    scale = MOVEMENT * (video - torch.outer(video @ free, free)).norm(dim=1).mean() / (video @ free).std()
+    moved = video @ free
+    scale = MOVEMENT * (video - torch.outer(moved, free)).norm(dim=1).mean() / moved.std()
     down.weight[:, units] *= scale
-    down.bias -= scale * (video @ free).mean() * free
+    down.bias -= scale * moved.mean() * free
 
 
 def fit(model: Xclip, teachers: Teachers, material: Material, asked: Tensor, turned: Tensor, steps: int) -> None:

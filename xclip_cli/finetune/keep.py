@@ -1,6 +1,7 @@
 """How much of the original model stays: chosen on validation clips, so that tuning never makes a model worse."""
 
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -23,11 +24,7 @@ def top(logits: Tensor, targets: Tensor, k: int = 1) -> float | None:
 def helps(before: Tensor, after: Tensor, targets: Tensor, errors: float) -> bool:
     """Whether logits (n, N) make the targets likelier by more than so many standard errors of the paired differences,
     and lose no more in top-1 than one. False of one clip or none."""
-    if len(targets) < 2:
-        return False
-    likelier, error = _lead(_losses(before, targets) - _losses(after, targets))
-    righter, noise = _lead(_right(after, targets) - _right(before, targets))
-    return likelier > errors * error and righter > -noise - _ROUNDING
+    return _helps(_judged(before, targets), _judged(after, targets), errors)
 
 
 def choose(candidates: Sequence[Tensor], targets: Tensor, slack: float = 0.0, paths: int = 1) -> int:
@@ -38,30 +35,41 @@ def choose(candidates: Sequence[Tensor], targets: Tensor, slack: float = 0.0, pa
     that far ones are seldom certain. Taken is the likeliest of all, or one before it that has no less right and is
     behind by no more than ``slack`` standard errors: 1 is the rule of Breiman et al., 1984. 0 where none counts.
     """
-    untouched, length = candidates[0], (len(candidates) - 1) // paths
+    judged, length = [_judged(logits, targets) for logits in candidates], (len(candidates) - 1) // paths
     counted = []
     for first in range(1, len(candidates), length):
         path = range(first, first + length)
-        if any(helps(untouched, candidates[i], targets, _ERRORS) for i in path):
-            counted += [i for i in path if helps(untouched, candidates[i], targets, 1)]
+        if any(_helps(judged[0], judged[i], _ERRORS) for i in path):
+            counted += [i for i in path if _helps(judged[0], judged[i], 1)]
     if not counted:
         return 0
-    losses, right = ([of(logits, targets) for logits in candidates] for of in (_losses, _right))
-    best = min(counted, key=lambda i: losses[i].mean().item())
+    best = min(counted, key=lambda i: judged[i].losses.mean().item())
 
     def is_as_good(i: int) -> bool:
-        mean, error = _lead(losses[i] - losses[best])
-        return i == best or bool(right[i].sum() >= right[best].sum() and mean <= slack * error)
+        mean, error = _lead(judged[i].losses - judged[best].losses)
+        return i == best or bool(judged[i].right.sum() >= judged[best].right.sum() and mean <= slack * error)
 
     return next(i for i in counted if is_as_good(i))
 
 
-def _losses(logits: Tensor, targets: Tensor) -> Tensor:
-    return F.cross_entropy(logits, targets, reduction="none")
+class _Judged(NamedTuple):
+    """Of every clip (n,): how unlikely its target is, and whether it is the best."""
+
+    losses: Tensor
+    right: Tensor
 
 
-def _right(logits: Tensor, targets: Tensor) -> Tensor:
-    return (logits.argmax(1) == targets).float()
+def _judged(logits: Tensor, targets: Tensor) -> _Judged:
+    losses = F.cross_entropy(logits, targets, reduction="none")
+    return _Judged(losses, (logits.argmax(1) == targets).float())
+
+
+def _helps(before: _Judged, after: _Judged, errors: float) -> bool:
+    if len(before.losses) < 2:
+        return False
+    likelier, error = _lead(before.losses - after.losses)
+    righter, noise = _lead(after.right - before.right)
+    return likelier > errors * error and righter > -noise - _ROUNDING
 
 
 def _lead(gains: Tensor) -> tuple[float, float]:

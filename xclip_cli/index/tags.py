@@ -27,7 +27,7 @@ class IndexedTags:
         if (settings.num_clips, settings.num_crops) != (1, 1):
             raise UsageError("an index has one view of a video: no --num-clips or --num-crops with --from-index")
         self._store, self._tagger = store, Tagger(**asdict(settings) | {"model": checkpoint})
-        wanted, timeline = collection_of(self._tagger.checkpoint, settings), settings.window_seconds is not None
+        wanted, timeline = collection_of(checkpoint, settings), settings.window_seconds is not None
         self._known = store.find(wanted.model, fingerprint=wanted.fingerprint)
         seen = wanted.recipe._asdict() if timeline else {"dtype": settings.dtype, "reader": settings.reader}
         self._known.require(self._known.recipe._replace(**seen))
