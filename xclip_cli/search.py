@@ -19,7 +19,7 @@ from xclip_cli.files import content_sha256
 from xclip_cli.index.entries import Collection
 from xclip_cli.index.store import Store
 from xclip_cli.labels import Label, LabelSet
-from xclip_cli.labels.typed import understand
+from xclip_cli.labels.typed import is_foreign, script_warnings, understand
 from xclip_cli.registry import MODELS
 from xclip_cli.results import Moment
 from xclip_cli.settings import TagSettings
@@ -60,14 +60,21 @@ def collection(store: Store, model: str) -> Collection:
     return store.find(checkpoint.name, fingerprint=checkpoint.fingerprint)
 
 
-def sentence(text: str, known: Collection, model: str) -> np.ndarray:
-    """What to look for, float32 (E,), in words; names that built-in label sets have in other languages are understood.
+def sentence(text: str, known: Collection, model: str) -> tuple[np.ndarray, list[str]]:
+    """Return the features float32 (E,) of a sentence, and warnings about it.
 
-    Raises LabelError for a text that is empty or longer than the model reads.
+    A name that a built-in label set has in another language is searched by that label's prompts; one that a tuned model
+    has, as it stands. Raises LabelError for a text that is empty or longer than the model reads.
     """
-    [label] = understand(LabelSet("search", (Label(text.strip(), (text.strip(),)),))).labels
+    typed = LabelSet("search", (Label(text.strip(), (text.strip(),)),))
+    own = None
+    if is_foreign(text) and model not in MODELS:
+        from xclip_cli.checkpoint import open_checkpoint
+
+        own = open_checkpoint(model).default_labels
+    [label] = understand(typed, own).labels
     features = prompt_features([label], _Named(known.fingerprint, model))
-    return np.mean([_unit(features[prompt]) for prompt in label.prompts], axis=0)
+    return np.mean([_unit(features[prompt]) for prompt in label.prompts], axis=0), script_warnings([label], own)
 
 
 @dataclass(frozen=True)

@@ -88,6 +88,16 @@ def test_the_report_and_the_cuts_are_those_of_tagging(search, tmp_path):
     assert search(QUERY, "--report", tmp_path / "mine.html").returncode == 2
 
 
+def test_words_in_other_scripts_are_translated_or_warned_of(search):
+    done = search("灌篮")
+    assert done.returncode == 0 and "Latin" not in done.stderr and rows(done.stdout)[0]["query"] == "灌篮"
+    for text in ("跑酷之王", "собака бежит", "كلب يجري"):
+        done = search(text)
+        assert done.returncode == 0 and len(rows(done.stdout)) >= 5
+        assert f"warning: not in Latin letters: {text!r}; models were taught English" in done.stderr
+        assert "Latin" not in search(text, "--quiet").stderr
+
+
 @pytest.mark.parametrize(
     "arguments",
     [[], [QUERY, "--like", "a.mp4"], [QUERY, "--since", "soon"], [QUERY, "--in", "nowhere"], [""],

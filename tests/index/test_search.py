@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from made import MODEL, WIDTH, add, features
 
 from xclip_cli.errors import LabelError, VideoError
 from xclip_cli.index.store import Store
+from xclip_cli.labels import builtin
 from xclip_cli.search import Scope, example, find, peaks
 from xclip_cli.settings import TagSettings
 
@@ -22,8 +24,6 @@ QUERY = np.eye(WIDTH)[0]
 
 def towards(*cosines):
     """Features of windows that have these cosines with QUERY."""
-    from dataclasses import replace
-
     angles = np.array(cosines, np.float64)
     windows = np.zeros((len(angles), WIDTH), np.float32)
     windows[:, 0], windows[:, 1] = 3 * angles, 3 * np.sqrt(1 - angles**2)
@@ -153,6 +153,17 @@ print([name for name in ("torch", "cv2", "av", "open_clip", "safetensors") if na
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert done.stdout == first.stdout + "[]\n", done.stderr
+
+
+def test_a_name_in_another_language_is_searched_by_the_built_in_prompts(plain_model):
+    from xclip_cli.checkpoint import open_checkpoint
+    from xclip_cli.search import sentence
+
+    named = replace(MODEL, fingerprint=open_checkpoint(plain_model).fingerprint)
+    parts = [sentence(prompt, named, plain_model)[0] for prompt in builtin("sports").labels[1].prompts]
+    query, warnings = sentence("灌篮", named, plain_model)
+    np.testing.assert_allclose(query, np.mean(parts, axis=0), atol=1e-6)
+    assert warnings == []
 
 
 def test_a_sentence_that_says_nothing_is_refused(store, known):

@@ -55,14 +55,16 @@ def search(
             model, device=device, dtype=recipe.dtype, reader=recipe.reader, decode_timeout_seconds=decode_timeout
         )
         if like is None:
-            query = searching.sentence(sentence, known, model)
+            query, warnings = searching.sentence(sentence, known, model)
         else:
-            query = searching.example(like, store, known, settings)
+            query, warnings = searching.example(like, store, known, settings), []
         asked = time.perf_counter()
         answer = searching.find(store, known, query, top_k, scope)
     if verbose:
         now = time.perf_counter()
         console.print_line(f"{answer.windows} windows in {now - asked:.3f} s, {asked - started:.3f} s before")
+    for line in warnings if not quiet else ():
+        console.print_warning(line)
     view.show(answer, sentence or like, known.model, format_name, target, quiet)
     failed = view.write_files(answer, sentence or like, known.model, settings, report, cut, quiet)
     raise typer.Exit(1 if failed else 0)

@@ -6,7 +6,7 @@ import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
-from xclip_cli.labels import LabelSet, builtin, builtin_names, builtin_outline, from_names
+from xclip_cli.labels import Label, LabelSet, builtin, builtin_names, builtin_outline, from_names
 
 _OTHER_SEPARATOR = re.compile(r"\s*[;；，、|\t\n]\s*")
 _FIRST = "everyday"  # the set whose words are meant where several have one
@@ -57,13 +57,21 @@ def doubts(typed: Sequence[str], label_set: LabelSet, own: Iterable[str] | None 
     entries = (*label_set.labels, *label_set.background)
     if len(entries) == 1:
         lines.append(f"one label, {entries[0].name!r}, always scores 1.0: a score is a share among labels, name others")
-    if foreign := [x for x in entries if x.name not in set(own or ()) and any(map(is_foreign, x.prompts))]:
-        names, more = ", ".join(repr(x.name) for x in foreign[:3]), f" and {len(foreign) - 3} more" * (len(foreign) > 3)
-        lines.append(
-            f"not in Latin letters: {names}{more}; models were taught English and know little of these: name them in "
-            "English, or give English prompts in a label file"
-        )
+    lines += script_warnings(entries, own)
     return lines
+
+
+def script_warnings(entries: Iterable[Label], own: Iterable[str] | None = None) -> list[str]:
+    """Return a line that names the entries, but for `own`, whose prompts are not in Latin letters; or nothing."""
+    kept = set(own or ())
+    foreign = [x.name for x in entries if x.name not in kept and any(map(is_foreign, x.prompts))]
+    if not foreign:
+        return []
+    names, more = ", ".join(map(repr, foreign[:3])), f" and {len(foreign) - 3} more" * (len(foreign) > 3)
+    return [
+        f"not in Latin letters: {names}{more}; models were taught English and know little of these: name them in "
+        "English, or give English prompts in a label file"
+    ]
 
 
 def _doubts_of_text(text: str) -> Iterable[str]:
