@@ -3,7 +3,10 @@
     python tests/video/fuzz.py --mutants 10000 [--seed 0] [--reader auto] [--processes 2] [--keep FOLDER] [--log FILE]
 
 Number and seed say all about a mutant: ``--first 4711 --mutants 1`` makes one again. What a log holds already is not
-done again, and counts in the summary.
+done again, and counts in the summary. ``--write FOLDER`` only makes the files, for the commands themselves:
+
+    python tests/video/fuzz.py --mutants 1500 --write mutants
+    xclip tag mutants --window auto -o tags.csv; xclip index mutants --index index
 """
 
 import argparse
@@ -221,11 +224,17 @@ def main() -> None:
     parser.add_argument("--processes", type=int, default=os.cpu_count())
     parser.add_argument("--keep", type=Path, help="a folder for files that crash, hang or are answered wrongly")
     parser.add_argument("--log", type=Path, default=Path(os.devnull), help="a file of outcomes, as JSON lines")
+    parser.add_argument("--write", type=Path, help="a folder to make the files in, in place of decoding them")
     asked = parser.parse_args()
     outcomes = [Outcome(*json.loads(line)) for line in asked.log.open()] if asked.log.exists() else []
     known = {outcome.name.partition("-")[0] for outcome in outcomes}
     clips = whole_clips(next(path for path in packaged_clips() if path.name == "bikes.mp4"))
     numbers = [n for n in range(asked.first, asked.first + asked.mutants) if f"{n:06}" not in known]
+    if asked.write:
+        asked.write.mkdir(exist_ok=True)
+        for name, content in (*crafted(clips), *(mutant(n, asked.seed, clips) for n in numbers)):
+            (asked.write / name).write_bytes(content)
+        return
     parts = [numbers[i : i + _BATCH] for i in range(0, len(numbers), _BATCH)]
     run = partial(_part, seed=asked.seed, reader=asked.reader, clips=clips, keep=asked.keep)
     with ProcessPoolExecutor(asked.processes) as processes, asked.log.open("a") as log:
