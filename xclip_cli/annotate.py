@@ -64,7 +64,7 @@ def _captions(result: VideoResult, info: VideoInfo) -> dict[str, np.ndarray]:
     """What the process reads: spans float64 (N, 4), start, stop, left, top; and the pixels of each."""
     arrays, spans = {}, []
     width, height = (max(2, side // 2 * 2) for side in (info.width, info.height))
-    for start, stop, tags in moments(result, info.duration_seconds):
+    for start, stop, tags in moments(result, info.end_seconds):
         lines = [(one_line(tag.label), "" if tag.score is None else f"{tag.score:.2f}") for tag in tags[:_MOST_LINES]]
         left, top, arrays[f"pixels{len(spans)}"] = draw_caption(lines, width, height)
         spans.append((start, stop, left, top))

@@ -12,7 +12,8 @@ class Embeddings:
     ``whole`` float32 (E,) is of num_frames frames over the whole video, ``patches`` float32 (P, E) what its prompts
     look at there, None where a network has none. ``windows`` float32 (W, E) are those of a timeline: their ``spans``
     float64 (W, 2) are in seconds, half-open, and ``scenes`` int64 (W,) number the scenes that they lie in.
-    ``duration_seconds`` is the video's length, ``end_seconds`` where the last frame of the timeline ends;
+    ``start_seconds`` is when its first picture is shown, ``duration_seconds`` how long it is from there on, and
+    ``end_seconds`` where the last frame of the timeline ends;
     ``warnings`` and ``timeline_warnings`` say what was made do with for either.
     """
 
@@ -21,6 +22,7 @@ class Embeddings:
     windows: np.ndarray
     spans: np.ndarray
     scenes: np.ndarray
+    start_seconds: float
     duration_seconds: float
     end_seconds: float
     warnings: tuple[str, ...]

@@ -24,7 +24,7 @@ from xclip_cli.registry import MODELS
 from xclip_cli.results import Moment
 from xclip_cli.settings import TagSettings
 from xclip_cli.textcache import prompt_features
-from xclip_cli.timeline import cells
+from xclip_cli.timeline import cells, continuous
 from xclip_cli.video.source import shown
 
 
@@ -156,11 +156,14 @@ def find(store: Store, known: Collection, query: np.ndarray, top_k: int, scope: 
 
 
 def _moments(path: str, spans: np.ndarray, end: float, cosines: np.ndarray, usual: float, most: int) -> list[Moment]:
-    borders, middles = cells(spans, end), spans.mean(axis=1)
-    return [
-        Moment(path, float(borders[first]), float(borders[stop]), float(cosines[peak]), float(middles[peak]))
-        for first, stop, peak in peaks(cosines, usual, most)
-    ]
+    found = []
+    for part, part_end in continuous(spans, end):
+        borders, middles, near = cells(spans[part], part_end), spans[part].mean(axis=1), cosines[part]
+        found += [
+            Moment(path, float(borders[first]), float(borders[stop]), float(near[peak]), float(middles[peak]))
+            for first, stop, peak in peaks(near, usual, most)
+        ]
+    return found
 
 
 def peaks(cosines: np.ndarray, usual: float, most: int) -> list[tuple[int, int, int]]:

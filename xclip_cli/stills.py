@@ -43,4 +43,4 @@ def _strip(clip: Clip) -> Strip:
         strip.paste(ImageOps.pad(Image.fromarray(frame), box, color=_MARGIN), (index * _WIDTH, 0))
     file = io.BytesIO()
     strip.save(file, "JPEG", quality=_QUALITY, optimize=True, progressive=True)
-    return Strip(file.getvalue(), *strip.size, len(clip.frames), clip.info.duration_seconds)
+    return Strip(file.getvalue(), *strip.size, len(clip.frames), clip.info.duration_seconds, clip.info.start_seconds)

@@ -130,8 +130,8 @@ class Tagger:
                 yield from self._finish(computing.popleft())
 
     def _finish(self, batch: "_Computing") -> Iterator[VideoResult]:
-        durations = [clip.info.duration_seconds for _, clip in batch.clips]
-        for (path, clip), segment in zip(batch.clips, self._ranked(durations, batch.outputs), strict=True):
+        spans = [_span(clip) for _, clip in batch.clips]
+        for (path, clip), segment in zip(batch.clips, self._ranked(spans, batch.outputs), strict=True):
             yield self._result(path, segments=(segment,), warnings=clip.warnings, reader=clip.reader)
 
     def _run_timelines(self, paths: Iterator[str], memory: WindowMemory | None) -> Iterator[VideoResult]:
@@ -170,7 +170,7 @@ class Tagger:
 
     def _found(self, scored: Scored, end: float) -> tuple[Segment, ...]:
         segments = tuple(self._segment(found) for found in timeline.segments(scored, self.rules, end))
-        return segments or (Segment(0.0, end, (Tag(UNKNOWN, None, None),)),)
+        return segments or (Segment(float(scored.spans[0, 0]), end, (Tag(UNKNOWN, None, None),)),)
 
     def embed_many(self, paths: Iterable[str]) -> Iterator[tuple[str, Embeddings | VideoError]]:
         """What is known of each video before any label, or why it cannot be read, in the order of the paths.
@@ -205,6 +205,7 @@ class Tagger:
             windows=np.concatenate(windows),
             spans=np.concatenate(spans),
             scenes=np.concatenate(scenes),
+            start_seconds=clip.info.start_seconds,
             duration_seconds=clip.info.duration_seconds,
             end_seconds=_end(piece.clip),
             warnings=clip.warnings,
@@ -222,7 +223,8 @@ class Tagger:
         if self.settings.window_seconds is None:
             patches = None if known.patches is None else self._tensor(known.patches[None])
             features = VideoFeatures(self._tensor(known.whole[None]), patches)
-            [segment] = self._ranked([known.duration_seconds], self._scores(features, 1))
+            span = known.start_seconds, known.start_seconds + known.duration_seconds
+            [segment] = self._ranked([span], self._scores(features, 1))
             return self._result(path, segments=(segment,), warnings=known.warnings, reader=known.reader)
         batches = self._tensor(known.windows).split(self.batch_size)
         outputs = [self._scores(VideoFeatures(batch), len(batch)) for batch in batches]
@@ -239,7 +241,7 @@ class Tagger:
         A video's views (clips in time x crops in space) are averaged: probabilities for `score`, cosines for
         `similarity`. `features` are those of the clips, where they are known already.
         """
-        return self._ranked([clip.info.duration_seconds for clip in clips], self._launch(clips, features))
+        return self._ranked(list(map(_span, clips)), self._launch(clips, features))
 
     def scores(self, clips: Sequence[Clip]) -> np.ndarray:
         """Scores float32 (B, N) of decoded videos: first of the labels, then of the background entries."""
@@ -316,9 +318,9 @@ class Tagger:
             scores = (scores.log() / self._temperature).softmax(dim=-1)
         return scores, similarity
 
-    def _ranked(self, durations: list[float], outputs: tuple[torch.Tensor, torch.Tensor]) -> list[Segment]:
-        rows = zip(durations, *(output.tolist() for output in self._numbers(outputs)), strict=True)
-        return [Segment(0.0, seconds, self._rank(scores, similarity)) for seconds, scores, similarity in rows]
+    def _ranked(self, spans: list[tuple[float, float]], outputs: tuple[torch.Tensor, torch.Tensor]) -> list[Segment]:
+        rows = zip(spans, *(output.tolist() for output in self._numbers(outputs)), strict=True)
+        return [Segment(*span, self._rank(scores, similarity)) for span, scores, similarity in rows]
 
     def _joined(self, outputs: list[tuple[torch.Tensor, torch.Tensor]]) -> tuple[np.ndarray, ...]:
         """Scores and similarities of windows that follow each other."""
@@ -375,9 +377,13 @@ class Tagger:
             raise UsageError("no labels are set", 'call set_labels(["dogs pulling sled", "dunking"]) first')
 
 
+def _span(clip: Clip) -> tuple[float, float]:
+    return clip.info.start_seconds, clip.info.end_seconds
+
+
 def _end(clip: Clip) -> float:
     """Where the video ends, in seconds, as far as the last clip of it knows."""
-    return clip.info.duration_seconds if clip.end_seconds is None else clip.end_seconds
+    return clip.info.end_seconds if clip.end_seconds is None else clip.end_seconds
 
 
 def _array(features: torch.Tensor) -> np.ndarray:

@@ -1,9 +1,10 @@
 """Scores over time -> segments: which label holds from when to when. Pure functions over arrays.
 
-A window's scores hold for the cell around its middle, as long as the stride; cells meet, and fill the video.
+A window's scores hold for the cell around its middle, as long as the stride; cells meet, and fill the video. Only
+where time stamps jump between two windows, nothing holds there.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import NamedTuple
@@ -11,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 _SAME_SECONDS = 1e-6
+_JUMP_SECONDS = 3600.0  # windows that are further apart do not meet
 
 
 class Scored(NamedTuple):
@@ -86,8 +88,20 @@ class Found(NamedTuple):
 
 def segments(scored: Scored, rules: Rules, stop_seconds: float) -> list[Found]:
     """The segments of a video that ends at ``stop_seconds``, by start, end and label; those of one label never meet."""
-    if not len(scored.spans):
-        return []
+    parts = continuous(scored.spans, stop_seconds)
+    found = [found for part, end in parts for found in _segments(Scored(*(v[part] for v in scored)), rules, end)]
+    return sorted(found, key=lambda segment: segment[:3])
+
+
+def continuous(spans: np.ndarray, stop_seconds: float) -> Iterator[tuple[slice, float]]:
+    """Windows (W, 2) between which time stamps do not jump, and when each part of the video ends."""
+    jumps = np.flatnonzero(spans[1:, 0] - spans[:-1, 1] > _JUMP_SECONDS) + 1
+    for first, stop in pairwise([0, *jumps.tolist(), len(spans)]):
+        if first < stop:
+            yield slice(first, stop), stop_seconds if stop == len(spans) else float(spans[stop - 1, 1])
+
+
+def _segments(scored: Scored, rules: Rules, stop_seconds: float) -> list[Found]:
     borders = cells(scored.spans, stop_seconds)
     smoothed = smooth(scored.scores, scored.scenes, rules.smooth)
     wanted = smoothed[:, : len(rules.on)]
@@ -103,18 +117,19 @@ def segments(scored: Scored, rules: Rules, stop_seconds: float) -> list[Found]:
             means = float(scores.mean(dtype=np.float64)), float(similarity.mean(dtype=np.float64))
             best = float(scores[peak]), float(middles[first + peak])
             found.append(Found(float(borders[first]), float(borders[stop]), label, *means, *best))
-    return sorted(found, key=lambda segment: segment[:3])
+    return found
 
 
 def cells(spans: np.ndarray, stop_seconds: float) -> np.ndarray:
-    """Where the cells of windows (W, 2) begin, and where the last one ends, float64 (W + 1,): from 0 to the end.
+    """Where the cells of windows (W, 2) begin, and where the last one ends, float64 (W + 1,).
 
-    Cells of overlapping windows meet halfway between their middles, those of others halfway between the windows.
+    The first begins with its window. Cells of overlapping windows meet halfway between their middles, those of others
+    halfway between the windows.
     """
     middles = spans.mean(axis=1)
     apart = spans[1:, 0] >= spans[:-1, 1]
     between = np.where(apart, spans[:-1, 1] + spans[1:, 0], middles[:-1] + middles[1:]) / 2
-    return np.concatenate([[0.0], np.minimum(between, stop_seconds), [stop_seconds]])
+    return np.concatenate([spans[:1, 0], np.minimum(between, stop_seconds), [stop_seconds]])
 
 
 def smooth(scores: np.ndarray, scenes: np.ndarray, width: int) -> np.ndarray:

@@ -23,6 +23,7 @@ def features(number: int, count: int = 5, patches: int | None = None) -> Embeddi
         windows=rng.standard_normal((count, WIDTH), np.float32),
         spans=np.stack([starts, starts + 4], axis=1),
         scenes=np.arange(count),
+        start_seconds=0.0,
         duration_seconds=2.0 * count + 2,
         end_seconds=2.0 * count + 1.5,
         warnings=("whole",),

@@ -192,7 +192,7 @@ def test_no_index_and_one_of_another_version_say_so(folder):
     base = sqlite3.connect(folder / "index.sqlite")
     base.execute("PRAGMA user_version = 99")
     base.close()
-    with pytest.raises(StoreError, match="format 99; this version reads 1"):
+    with pytest.raises(StoreError, match="format 99; this version reads 2"):
         Store(folder)
 
 

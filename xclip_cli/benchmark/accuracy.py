@@ -289,8 +289,9 @@ def _tag(
 def _result(row: Variant, sample: Sample, segment: Segment | None = None, warnings=(), error=None) -> VideoResult:
     segments = ()
     if segment is not None:
+        start = segment.start_seconds if sample.start_seconds is None else sample.start_seconds
         end = segment.end_seconds if sample.end_seconds is None else sample.end_seconds
-        segments = (Segment(sample.start_seconds or 0.0, end, segment.tags),)
+        segments = (Segment(start, end, segment.tags),)
     return VideoResult(sample.path, row.name, row.tagger.label_set.name, segments, error, tuple(warnings))
 
 

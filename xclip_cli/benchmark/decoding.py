@@ -15,12 +15,11 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 
-import numpy as np
-
 from xclip_cli.errors import VideoError
 from xclip_cli.settings import READERS
 from xclip_cli.video.process import ENVIRONMENT, program
 from xclip_cli.video.reader import open_reader, read_clip
+from xclip_cli.video.sampling import clip_times
 from xclip_cli.video.source import shown
 from xclip_cli.video.types import Reader
 
@@ -115,7 +114,7 @@ def read_whole(reader: Reader, path: str, bytes_at_once: int = BYTES_AT_ONCE) ->
         info = video.info
         count = info.num_frames or max(1, round(info.duration_seconds * info.fps))
         at_once = max(1, bytes_at_once // (info.width * info.height * 3))
-        times = (np.arange(count) + 0.5) * info.duration_seconds / count
+        times = clip_times(info.start_seconds, info.end_seconds, count, 1, info.gaps_seconds)[0]
         for start in range(0, count, at_once):
             video.frames_at(times[start : start + at_once])
     return count

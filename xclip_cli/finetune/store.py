@@ -135,7 +135,8 @@ class ClipStore:
             clip = outcome.result()
         except VideoError as error:
             return sample, error
-        seconds = float((sample.end_seconds or clip.info.duration_seconds) - (sample.start_seconds or 0))
+        info = clip.info
+        seconds = float((sample.end_seconds or info.end_seconds) - (sample.start_seconds or info.start_seconds))
         seen = Seen(seconds, thumbnails(self._candidates(clip.frames)[CANDIDATES // 2]))
         if self._keeping is not False:
             tensors = self._make(clip, sample, varied)

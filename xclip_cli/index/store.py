@@ -19,7 +19,7 @@ from xclip_cli.errors import StoreError, UsageError
 from xclip_cli.index.entries import Collection, Entry, Stamp, Status
 from xclip_cli.index.rows import Rows, append, copy, row_bytes
 
-FORMAT = 1
+FORMAT = 2
 LOCK_SECONDS = 60.0  # how long another writer may take over one video, or to write the rows anew
 _TABLES = """
 CREATE TABLE collections (
@@ -29,14 +29,16 @@ CREATE TABLE collections (
 CREATE TABLE videos (
     id INTEGER PRIMARY KEY, collection INTEGER NOT NULL, path BLOB NOT NULL, size INTEGER NOT NULL,
     mtime_ns INTEGER NOT NULL, sha256 TEXT NOT NULL, first INTEGER NOT NULL, count INTEGER NOT NULL,
-    duration_seconds REAL NOT NULL, end_seconds REAL NOT NULL, reader TEXT NOT NULL, warnings TEXT NOT NULL,
+    start_seconds REAL NOT NULL, duration_seconds REAL NOT NULL, end_seconds REAL NOT NULL,
+    reader TEXT NOT NULL, warnings TEXT NOT NULL,
     spans BLOB NOT NULL, scenes BLOB NOT NULL, whole BLOB NOT NULL, patches BLOB,
     UNIQUE (collection, path), UNIQUE (collection, first));
 CREATE INDEX by_size ON videos (collection, size)"""
 _ENTRY = "SELECT id, path, size, mtime_ns, sha256, first, count FROM videos WHERE collection = ?"
 _ADD = (
-    "INSERT INTO videos (collection, path, size, mtime_ns, sha256, first, count, duration_seconds, end_seconds, reader,"
-    " warnings, spans, scenes, whole, patches) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+    "INSERT INTO videos (collection, path, size, mtime_ns, sha256, first, count, start_seconds, duration_seconds,"
+    " end_seconds, reader, warnings, spans, scenes, whole, patches) VALUES"
+    " (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 )
 
 
@@ -158,9 +160,9 @@ class Store:
     def read(self, known: Collection, entry: Entry) -> Embeddings:
         """All that is kept of a video, while it is `reading`."""
         rows = self.rows(known)
-        [(duration, end, reader, warnings, spans, scenes, whole, patches)] = self._all(
-            "SELECT duration_seconds, end_seconds, reader, warnings, spans, scenes, whole, patches FROM videos"
-            " WHERE id = ?",
+        [(start, duration, end, reader, warnings, spans, scenes, whole, patches)] = self._all(
+            "SELECT start_seconds, duration_seconds, end_seconds, reader, warnings, spans, scenes, whole, patches"
+            " FROM videos WHERE id = ?",
             entry.id,
         )
         with self._understood():
@@ -170,6 +172,7 @@ class Store:
                 windows=rows.read(entry.first, entry.count),
                 spans=_numbers(spans, "<f8").reshape(entry.count, 2),
                 scenes=_numbers(scenes, "<i8").reshape(entry.count),
+                start_seconds=start,
                 duration_seconds=duration,
                 end_seconds=end,
                 warnings=tuple(json.loads(warnings)[0]),
@@ -187,7 +190,7 @@ class Store:
             append(self._file(now), now.num_rows, video.windows)
             place, count = os.fsencode(path), len(video.windows)
             self._base.execute("DELETE FROM videos WHERE collection = ? AND path = ?", (known.id, place))
-            said = video.duration_seconds, video.end_seconds, video.reader, warnings
+            said = video.start_seconds, video.duration_seconds, video.end_seconds, video.reader, warnings
             self._base.execute(_ADD, (known.id, place, *stamp, sha256, now.num_rows, count, *said, *blobs))
             grown = count, video.windows.shape[1], known.id
             self._base.execute("UPDATE collections SET num_rows = num_rows + ?, width = ? WHERE id = ?", grown)
@@ -201,7 +204,7 @@ class Store:
     def status(self, known: Collection) -> Status:
         """How much it holds of a model; asks the disk whether every file is there."""
         entries = [Entry.of_row(row) for row in self._all(_ENTRY, known.id)]
-        [(seconds,)] = self._all("SELECT total(end_seconds) FROM videos WHERE collection = ?", known.id)
+        [(seconds,)] = self._all("SELECT total(end_seconds - start_seconds) FROM videos WHERE collection = ?", known.id)
         gone = sum(Stamp.of(entry.path) is None for entry in entries)
         size = known.num_rows * row_bytes(known.width)
         return Status(len(entries), gone, sum(entry.count for entry in entries), seconds, size)

@@ -34,7 +34,9 @@ def burn(path: str, output: str, captions: Sequence[Caption], on_progress: Calla
     if is_picture(path, read_head(path)):
         raise VideoError(f"{shown(path)} is a picture: there is nothing to annotate")
     found = probe(path)
-    duration = found.info.duration_seconds
+    duration = found.info.end_seconds
+    if found.info.gaps_seconds:
+        raise VideoError(f"{shown(path)} is not annotated: its time stamps jump", "cut its parts with --cut instead")
 
     def paint(seconds: float, image: np.ndarray) -> np.ndarray:
         on_progress(seconds / duration)

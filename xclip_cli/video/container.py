@@ -1,5 +1,6 @@
 """libav's side of a file: opened so that it can open nothing else, its streams, packets and frames."""
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -19,6 +20,7 @@ _FORMATS = ",".join(sorted({name for group in av.formats_available for name in g
 _NOT_SHOWN = av.stream.Disposition.attached_pic | av.stream.Disposition.timed_thumbnails
 PICTURE_CODECS = ("mjpeg", "png", "bmp", "gif", "webp", "tiff", "jpeg2000", "jpegxl")
 _JUMP_BACK_SECONDS, _JUMP_AHEAD_SECONDS = 1.0, 10.0
+_TS_DISCONT = av.format.Flags.ts_discont.value  # of demuxers whose time stamps may jump ahead where nothing is missing
 
 
 @contextmanager
@@ -43,13 +45,26 @@ def shown_stream(container: av.container.InputContainer) -> av.VideoStream | Non
     return max((s for s in container.streams.video if not s.disposition & _NOT_SHOWN), key=rank, default=None)
 
 
+def start_seconds(container: av.container.InputContainer) -> float | None:
+    """The time stamp at which the player's clock says 0; None where nobody says.
+
+    It is where the earliest stream starts. A cover picture, whose time stamp says nothing, is none of them.
+    """
+    if not any(stream.disposition & _NOT_SHOWN for stream in container.streams):
+        return None if container.start_time is None else container.start_time / av.time_base
+    streams = (s for s in container.streams if s.type in ("video", "audio") and not s.disposition & _NOT_SHOWN)
+    return min((float(s.start_time * s.time_base) for s in streams if s.start_time is not None), default=None)
+
+
 def continuous(container: av.container.InputContainer, stream: av.VideoStream) -> Iterator[tuple[av.Packet, bool]]:
     """A stream's packets, with time stamps that go on where those of a joined recording jump, and whether any did.
 
-    As ffmpeg has it, a jump of more than ten seconds ahead, or of more than one back, is a joint: what follows goes on
-    where the packet before ended. MP4 and Matroska have one clock throughout.
+    A jump of more than a second back is a joint: what follows goes on where the packet before ended. So is one of more
+    than ten seconds ahead in the containers in which ffmpeg closes it, such as MPEG-TS; in others a picture stands as
+    long. MP4 and Matroska have one clock throughout.
     """
     offset, end = 0, None
+    ahead = _JUMP_AHEAD_SECONDS if container.format.flags & _TS_DISCONT else math.inf
     for packet in _packets(container, stream):
         if container.format.name in (MP4, MATROSKA):
             yield packet, False
@@ -57,7 +72,7 @@ def continuous(container: av.container.InputContainer, stream: av.VideoStream) -
         stamp = packet.pts if packet.dts is None else packet.dts
         if stamp is not None:
             jump = 0.0 if end is None else float((stamp + offset - end) * packet.time_base)
-            if not -_JUMP_BACK_SECONDS <= jump <= _JUMP_AHEAD_SECONDS:
+            if not -_JUMP_BACK_SECONDS <= jump <= ahead:
                 offset = end - stamp
             end = stamp + offset + (packet.duration or 0)
             if offset:

@@ -122,7 +122,7 @@ def _copy(path: str, found: Probe, start: float, end: float, draft: str) -> bool
     with open_container(path) as source, av.open(draft, "w", format="mp4") as output:
         stream = source.streams[found.stream]
         source.seek(
-            int((start + found.start_seconds + TOLERANCE_SECONDS) / stream.time_base), stream=stream, backward=True
+            int((start + found.origin_seconds + TOLERANCE_SECONDS) / stream.time_base), stream=stream, backward=True
         )
         packets = source.demux(*(s for s in (stream, _sound(source)) if s is not None))
         outputs, base = {}, None
@@ -135,15 +135,15 @@ def _copy(path: str, found: Probe, start: float, end: float, draft: str) -> bool
             if base is None:
                 if packet.stream is not stream or not packet.is_keyframe:
                     continue
-                if not -TOLERANCE_SECONDS <= start + found.start_seconds - seconds <= _NEAR_SECONDS:
+                if not -TOLERANCE_SECONDS <= start + found.origin_seconds - seconds <= _NEAR_SECONDS:
                     return False
                 base = seconds
                 for each in (stream, _sound(source)):
                     if each is not None:
                         outputs[each.index] = output.add_stream_from_template(each)
-            if packet.stream is stream and packet.dts * packet.time_base >= end + found.start_seconds:
+            if packet.stream is stream and packet.dts * packet.time_base >= end + found.origin_seconds:
                 break
-            if base <= seconds < end + found.start_seconds:
+            if base <= seconds < end + found.origin_seconds:
                 _mux(output, packet, outputs[packet.stream.index], base)
         return base is not None
 
@@ -183,7 +183,9 @@ def encode(
         sound = _sound(source)
         heard = output.add_stream_from_template(sound) if sound else None
         waiting = (
-            _sound_packets(source, sound, start + found.start_seconds, end + found.start_seconds) if sound else iter(())
+            _sound_packets(source, sound, start + found.origin_seconds, end + found.origin_seconds)
+            if sound
+            else iter(())
         )
         packet = next(waiting, None)
         for number in range(max(1, int((end - start) * fps + 0.5))):
@@ -194,12 +196,12 @@ def encode(
             frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), "rgb24")
             frame.pts, frame.time_base = number, 1 / fps
             output.mux(encoder.encode(frame))
-            while packet is not None and packet.pts * packet.time_base - found.start_seconds <= time:
-                _mux(output, packet, heard, Fraction(start + found.start_seconds))
+            while packet is not None and packet.pts * packet.time_base - found.origin_seconds <= time:
+                _mux(output, packet, heard, Fraction(start + found.origin_seconds))
                 packet = next(waiting, None)
         output.mux(encoder.encode(None))
         while packet is not None:  # heard while the last picture is seen
-            _mux(output, packet, heard, Fraction(start + found.start_seconds))
+            _mux(output, packet, heard, Fraction(start + found.origin_seconds))
             packet = next(waiting, None)
 
 

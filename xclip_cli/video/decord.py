@@ -36,7 +36,7 @@ class DecordVideo(Video):
             "it is interlaced": probe.interlaced,
             "its pictures have a margin": probe.cropped,
             "it has several video streams": not probe.only_stream,
-            "its time stamps jump": probe.joined,
+            "its time stamps jump": probe.joined or bool(probe.info.gaps_seconds),
             "of MPEG streams decord loses frames": probe.format in ("mpegts", "mpeg"),
             "decord washes out its high dynamic range": probe.hdr,
             "it is mirrored": probe.display.orientation.is_mirror,
@@ -57,6 +57,7 @@ class DecordVideo(Video):
             raise VideoError(f"{shown(path)} is not read by decord: an edit list hides its start", "try --reader pyav")
         stamped = (stamps[0] >= 0 or probe.format == MP4) and (np.diff(stamps) > 0).all()
         self._stamps = stamps - max(stamps[0], 0.0) if stamped else np.arange(len(stamps)) / self.info.fps
+        self._stamps += self.info.start_seconds
         indexed = probe.format in (MP4, MATROSKA, "avi")
         self._seekable = stamped and indexed and not _has_open_groups(path, probe.stream)
         self._tried = self._decoded = -1

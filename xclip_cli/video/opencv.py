@@ -44,7 +44,7 @@ class OpenCvVideo(Video):
             return "its pictures have a margin, which OpenCV squeezes in"
         if probe.codec == "av1":
             return "its FFmpeg has no decoder for AV1"
-        if probe.joined:
+        if probe.joined or probe.info.gaps_seconds:
             return "its time stamps jump"
         if probe.stated_seconds is not None and probe.stated_seconds < probe.info.duration_seconds - _HEADER_SECONDS:
             return f"its header states {probe.stated_seconds:.3f} s, and it has {probe.info.duration_seconds:.3f} s"
@@ -73,8 +73,8 @@ class OpenCvVideo(Video):
         self._seekable = self._capture.get(cv2.CAP_PROP_FRAME_COUNT) > 1
         if not self._capture.grab():
             raise VideoError(f"{shown(self._path)} has no frame that OpenCV can decode", _OTHER_READER)
-        self._origin = self._capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
-        self._restart(0.0)
+        self._origin = self._capture.get(cv2.CAP_PROP_POS_MSEC) / 1000 - self.info.start_seconds
+        self._restart(self.info.start_seconds)
 
     def _restart(self, time: float) -> None:
         """Takes the frame just decoded, shown from ``time`` on, as the first."""
@@ -144,15 +144,16 @@ class OpenCvVideo(Video):
         OpenCV counts frames at the mean rate, so it may land too late, or nowhere in a file that was cut: what it says
         is not believed before a frame's own time stamp is seen. Halving finds the last place from where it goes well.
         """
-        good, bad, aim = 0.0, time, time - 2 / self.info.fps
+        start = self.info.start_seconds
+        good, bad, aim = start, time, time - 2 / self.info.fps
         landed = False
-        while self._seekable and aim > 0:
+        while self._seekable and aim > start:
             landed = self._lands(aim, time)
             good, bad = (aim, bad) if landed else (good, aim)
             if bad - good <= SEEK_SECONDS:
                 break
             aim = (good + bad) / 2
-        if good == 0 or not (landed or self._lands(good, time)):
+        if good == start or not (landed or self._lands(good, time)):
             self._capture.release()
             self._open()
 
@@ -161,7 +162,7 @@ class OpenCvVideo(Video):
         if not self._capture.grab():
             return False
         self._restart(self._stamp())
-        return 0 < self._time <= time
+        return self.info.start_seconds < self._time <= time
 
 
 @contextmanager

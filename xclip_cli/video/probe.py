@@ -8,7 +8,7 @@ goes on). Of a container with an index that can be trusted the end is looked at,
 import os
 import re
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
@@ -26,14 +26,25 @@ from xclip_cli.video.container import (
     open_container,
     shown_stream,
     stamp_seconds,
+    start_seconds,
 )
 from xclip_cli.video.display import UPRIGHT, Display, Orientation
 from xclip_cli.video.source import read_head, shown
 from xclip_cli.video.structure import has_moov, is_cut
-from xclip_cli.video.types import MATROSKA, MAX_FAILURES, MP4, Probe, VideoInfo
+from xclip_cli.video.types import (
+    JUMP_SECONDS,
+    MATROSKA,
+    MAX_FAILURES,
+    MAX_JUMPS,
+    MP4,
+    TOLERANCE_SECONDS,
+    Probe,
+    VideoInfo,
+)
 
 _HDR = (16, 18)  # transfer characteristics PQ and HLG (ITU-T H.273)
 _USUAL_FPS = 25.0
+_MOST_LOOKS = 100_000
 _LARGEST_MARGIN = 64
 _STILL_WRITTEN_SECONDS = 10.0
 _LOOKED_THROUGH = 2**20
@@ -113,11 +124,14 @@ def _look(path: str, container: av.container.InputContainer, trusting: bool) -> 
     else:
         for _ in packets:
             pass
-    if len(seen.stamps) == 1 and stream.codec_context.name in PICTURE_CODECS and len(container.streams) > 1:
-        raise _only_a_cover(path)
     start = stamp_seconds(frame, seen.by_dts) or 0.0
     stated_fps = float(stream.average_rate or stream.guessed_rate or 0)
     length = _length(seen, not trusting, start, stated_fps)
+    alone = len(seen.stamps) == 1 and length.last == 0
+    if alone and stream.codec_context.name in PICTURE_CODECS and len(container.streams) > 1:
+        raise _only_a_cover(path)
+    shown_from = _shown_from(container, seen, start)
+    gaps = tuple((a + shown_from, b + shown_from) for a, b in length.gaps)
     count = len(seen.stamps)
     if trusting:  # the index also counts what an edit list hides
         count = stream.frames if abs(stream.frames / length.fps - length.duration) < 1.5 / length.fps else None
@@ -126,7 +140,7 @@ def _look(path: str, container: av.container.InputContainer, trusting: bool) -> 
     stated = _stated(container, stream, start)
     lacks = stated is not None and is_cut(path, container.format.name, stream.index_entries)
     return Probe(
-        info=VideoInfo(*display.size, length.duration, count, length.fps),
+        info=VideoInfo(*display.size, length.duration, count, length.fps, shown_from, gaps),
         display=display,
         format=container.format.name,
         codec=stream.codec_context.codec.canonical_name,
@@ -137,15 +151,25 @@ def _look(path: str, container: av.container.InputContainer, trusting: bool) -> 
         cropped=coded != (frame.width, frame.height),
         hdr=int(frame.color_trc or 0) in _HDR,
         by_dts=seen.by_dts,
-        start_seconds=start,
-        last_seconds=length.last,
+        origin_seconds=start - shown_from,
+        last_seconds=length.last + shown_from,
         seekable=trusting,
         joined=seen.joined,
         stated_seconds=stated,
         stated_fps=stated_fps,
         missing_seconds=max(0.0, stated - length.duration) if lacks else 0.0,
-        keys=length.keys,
+        keys=length.keys + np.array([0, shown_from]),
     )
+
+
+def _shown_from(container: av.container.InputContainer, seen: _Seen, start: float) -> float:
+    """When the first frame, of time stamp ``start``, is shown on the player's clock, in seconds."""
+    origin = start_seconds(container)
+    if seen.by_dts and seen.stamps:  # frames come later than their packets
+        start = seen.times(True)[0]
+    if origin is None or start is None or start - origin < TOLERANCE_SECONDS:
+        return 0.0
+    return start - origin
 
 
 def _stream(path: str, container: av.container.InputContainer) -> av.VideoStream:
@@ -199,16 +223,37 @@ def _last_packets(path: str, container: av.container.InputContainer, stream: av.
             pass
     except (av.FFmpegError, OSError, ValueError):
         return None
+    if _index_jumps(stream):
+        return None
     return seen if any(pts is not None for pts, _ in seen.stamps) else None
 
 
+def _index_jumps(stream: av.VideoStream) -> bool:
+    """Whether time stamps jump, as far as the index says: a jump holds a multiple of ``JUMP_SECONDS``."""
+    entries, unit = stream.index_entries, JUMP_SECONDS / stream.time_base
+    if len(entries) < 2:
+        return False
+    first, last = entries[0].timestamp, entries[-1].timestamp
+    if (last - first) / unit > _MOST_LOOKS:
+        return True
+    for number in range(1, int((last - first) / unit) + 1):
+        before = entries.search_timestamp(int(first + number * unit), backward=True, any_frame=True)
+        if 0 <= before < len(entries) - 1 and entries[before + 1].timestamp - entries[before].timestamp > unit:
+            return True
+    return False
+
+
 class _Length(NamedTuple):
-    """In seconds after the first frame: when the last one is shown, when it ends, and (N, 2) where key frames are."""
+    """In seconds after the first frame: when the last one is shown, and when it ends.
+
+    ``keys`` (N, 2) says where key frames are, ``gaps`` [start, stop) where time stamps jump.
+    """
 
     fps: float
     last: float
     duration: float
     keys: np.ndarray
+    gaps: Sequence[tuple[float, float]] = ()
 
 
 def _length(seen: _Seen, whole: bool, start: float, fps: float) -> _Length:
@@ -221,20 +266,32 @@ def _length(seen: _Seen, whole: bool, start: float, fps: float) -> _Length:
         start = times[0] or 0.0
     known = sorted((time, duration) for time, duration in zip(times, seen.durations, strict=True) if time is not None)
     if known:
-        latest, duration = known[-1]
-        last = max(0.0, latest - start)
-        gaps = [later - earlier for (earlier, _), (later, _) in pairwise(known)]
-        if last > 0 and (fps <= 0 or whole):
-            fps = (len(known) - 1) / last
+        stamps = np.maximum([time - start for time, _ in known], 0.0)
+        last, steps = float(stamps[-1]), np.diff(stamps)
+        jumps = _jumps(steps)
+        moving = last - float(steps[jumps].sum())
+        if moving > 0 and (fps <= 0 or whole):
+            fps = (len(known) - 1 - len(jumps)) / moving
         fps = fps if fps > 0 else _USUAL_FPS
-        if gaps and not seen.exact:
-            duration = min(max(duration, min(gaps)), max(gaps))
-        end = last + (duration or 1 / fps)
+        usual = float(min(1 / _USUAL_FPS, *steps[steps > 0]) if (steps > 0).any() else 1 / fps)
+        own = known[-1][1]
+        duration = own if seen.exact and own > 0 else max(own, usual)  # some muxers write next to nothing
+        gaps = [(float(stamps[n]) + usual, float(stamps[n + 1])) for n in jumps]
+        if duration > JUMP_SECONDS:
+            gaps.append((last + usual, last + duration))
+            duration = usual
+        end = last + duration
     else:  # a bare stream of pictures, which follow each other at a steady pace
         fps = 1 / seen.durations[0] if seen.durations[0] > 0 else fps if fps > 0 else _USUAL_FPS
-        last, end = (len(times) - 1) / fps, len(times) / fps
+        last, end, gaps = (len(times) - 1) / fps, len(times) / fps, ()
     keys = [(n, times[n] - start) for n in seen.trusted_keys() if times[n] is not None]
-    return _Length(fps, last, end, np.array(keys, np.float64).reshape(-1, 2))
+    return _Length(fps, last, end, np.array(keys, np.float64).reshape(-1, 2), gaps)
+
+
+def _jumps(steps: np.ndarray) -> np.ndarray:
+    """After which pictures the time stamps jump; none where so many do that pictures are rare."""
+    jumps = np.flatnonzero(steps > JUMP_SECONDS)
+    return jumps if len(jumps) <= MAX_JUMPS else jumps[:0]
 
 
 def _stated(container: av.container.InputContainer, stream: av.VideoStream, start: float) -> float | None:

@@ -54,6 +54,7 @@ class PyAvVideo(Video):
 
     def _decoded(self, skip_before: int) -> Iterator[tuple[av.VideoFrame, float]]:
         """Frames from here on, each with its time; frames without a time stamp follow at the mean rate."""
+        start = self.info.start_seconds
         first = previous = None
         failures = 0
         try:
@@ -68,8 +69,8 @@ class PyAvVideo(Video):
                     return
                 for frame in frames:
                     stamp = stamp_seconds(frame, self._probe.by_dts)
-                    after = 0.0 if previous is None else previous + 1 / self.info.fps
-                    time = after if stamp is None else max(0.0, stamp - self._probe.start_seconds)
+                    after = start if previous is None else previous + 1 / self.info.fps
+                    time = after if stamp is None else max(start, stamp - self._probe.origin_seconds)
                     first = time if first is None else first
                     if time < first:
                         continue  # shown before the key frame that it follows, and made of frames before it
@@ -126,15 +127,15 @@ class PyAvVideo(Video):
         index = entries.search_timestamp(self._stamp(time), backward=True)
         if index < 0:
             return -math.inf
-        return float(entries[index].timestamp * self._stream.time_base) - self._probe.start_seconds
+        return float(entries[index].timestamp * self._stream.time_base) - self._probe.origin_seconds
 
     def _stamp(self, time: float) -> int:
-        return math.floor((time + self._probe.start_seconds) / self._stream.time_base)
+        return math.floor((time + self._probe.origin_seconds) / self._stream.time_base)
 
     def _seek(self, time: float) -> None:
         """To a key frame that is shown at ``time`` or before; where the container leads to none, to the first."""
         for back in (0.0, 2.0, 10.0, 60.0):
-            if time - back <= 0:
+            if time - back <= self.info.start_seconds:
                 break
             try:
                 self._container.seek(self._stamp(time - back), stream=self._stream, backward=True)

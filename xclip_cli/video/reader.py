@@ -11,7 +11,7 @@ from xclip_cli.registry import Resize
 from xclip_cli.settings import READERS
 from xclip_cli.video.sampling import clip_times
 from xclip_cli.video.source import is_picture, read_head, shown
-from xclip_cli.video.types import Clip, Frames, Probe, Reader, Video
+from xclip_cli.video.types import Clip, Frames, Probe, Reader, Video, VideoInfo
 
 _UNREMARKABLE_TAIL_SECONDS = 0.25
 
@@ -115,8 +115,9 @@ def read_clip(
     sampled over the part that does, with a warning. Raises VideoError.
     """
     with closing(reader.open(path)) as video:
-        start, stop = _interval(path, video.info.duration_seconds, start_seconds, stop_seconds)
-        times = clip_times(start, stop, num_frames, num_clips).ravel()
+        start, stop = _interval(path, video.info, start_seconds, stop_seconds)
+        gaps = video.info.gaps_seconds
+        times = clip_times(start, stop, num_frames, num_clips, gaps).ravel()
         frames = video.frames_at(times, resize)
         end = video.end_seconds
         if end is not None and times.max() >= end and video.info.duration_seconds > 0:
@@ -125,7 +126,7 @@ def read_clip(
                     f"{shown(path)} does not decode from {start:.3f} s on; its picture ends at {end:.3f} s"
                 )
             del frames  # they may be large
-            frames = video.frames_at(clip_times(start, end, num_frames, num_clips).ravel(), resize)
+            frames = video.frames_at(clip_times(start, end, num_frames, num_clips, gaps).ravel(), resize)
         return _clip(video, frames, stop)
 
 
@@ -134,7 +135,7 @@ def read_frames(video: Video, times_seconds: Sequence[float], resize: Resize | N
 
     From the end of what decodes on, it is the last frame that does: see the clip's ``end_seconds``.
     """
-    return _clip(video, video.frames_at(np.array(times_seconds, np.float64), resize), video.info.duration_seconds)
+    return _clip(video, video.frames_at(np.array(times_seconds, np.float64), resize), video.info.end_seconds)
 
 
 def _clip(video: Video, frames: Frames, stop: float) -> Clip:
@@ -143,20 +144,28 @@ def _clip(video: Video, frames: Frames, stop: float) -> Clip:
 
 def _warnings(video: Video, stop: float) -> tuple[str, ...]:
     """What was made do with in a video that was to be read up to ``stop``."""
-    duration = video.info.duration_seconds
-    end = duration if video.end_seconds is None else video.end_seconds
-    wanted = duration + video.missing_seconds if stop == duration else stop
+    info = video.info
+    end = info.end_seconds if video.end_seconds is None else video.end_seconds
+    whole = info.end_seconds + video.missing_seconds
+    wanted = whole if stop == info.end_seconds else stop
     warnings = []
+    if info.gaps_seconds:
+        (first, last), more = info.gaps_seconds[0], len(info.gaps_seconds) - 1
+        others = f", and {more} more time{'s' * (more > 1)}" if more else ""
+        jump = f"time stamps jump from {first:.3f} s to {last:.3f} s{others}"
+        warnings.append(f"{jump}: no picture is taken from what lies between")
     if wanted - end > _UNREMARKABLE_TAIL_SECONDS:
-        whole = duration + video.missing_seconds
         warnings.append(f"nothing decodes after {end:.3f} s of {whole:.3f} s; sampled up to there")
     if video.damaged:
         warnings.append("some frames are damaged and were left out")
     return tuple(warnings)
 
 
-def _interval(path: str, duration: float, start: float | None, stop: float | None) -> tuple[float, float]:
-    first, last = start or 0.0, duration if stop is None else min(stop, duration)
-    if first < 0 or (first >= last and (start is not None or stop is not None)):
-        raise VideoError(f"{shown(path)}: the span from {start} to {stop} s is empty or not in 0 to {duration:.3f} s")
+def _interval(path: str, info: VideoInfo, start: float | None, stop: float | None) -> tuple[float, float]:
+    """The part of [start, stop) in which there is a picture."""
+    first = max(info.start_seconds, start or 0.0)
+    last = info.end_seconds if stop is None else min(stop, info.end_seconds)
+    if (start or 0.0) < 0 or (first >= last and (start is not None or stop is not None)):
+        span = f"the span from {start} to {stop} s is empty or not in"
+        raise VideoError(f"{shown(path)}: {span} {info.start_seconds:.9g} to {info.end_seconds:.3f} s")
     return first, last

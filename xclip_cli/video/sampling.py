@@ -11,13 +11,39 @@ MAX_WINDOWS = 1_000_000
 _TIME_DIGITS = 6  # of a second; times of two windows that differ by less are one
 
 
-def clip_times(start_seconds: float, stop_seconds: float, num_frames: int, num_clips: int = 1) -> np.ndarray:
+Spans = Sequence[tuple[float, float]]  # [start, stop) in seconds, in order, apart from each other
+
+
+def stretches(start_seconds: float, stop_seconds: float, gaps_seconds: Spans = ()) -> list[tuple[float, float]]:
+    """What is left of [start_seconds, stop_seconds) without the gaps, in order; never nothing."""
+    parts = []
+    for start, stop in gaps_seconds:
+        if start_seconds < start < stop_seconds:
+            parts.append((start_seconds, start))
+        if start < stop_seconds:
+            start_seconds = max(start_seconds, min(stop, stop_seconds))
+    if start_seconds < stop_seconds or not parts:
+        parts.append((start_seconds, stop_seconds))
+    return parts
+
+
+def within(seconds: np.ndarray, parts: Spans) -> np.ndarray:
+    """Times that count the seconds of these spans alone, as times on the clock of the spans."""
+    starts, stops = np.array(parts).T
+    before = np.concatenate([[0.0], np.cumsum(stops - starts)])
+    part = np.searchsorted(before[1:-1], seconds, side="right")
+    return starts[part] + (seconds - before[part])
+
+
+def clip_times(
+    start_seconds: float, stop_seconds: float, num_frames: int, num_clips: int = 1, gaps_seconds: Spans = ()
+) -> np.ndarray:
     """Times in seconds, float64 (num_clips, num_frames), inside the half-open [start_seconds, stop_seconds).
 
     The interval is cut into ``num_frames`` equal parts and every clip takes one moment of each part, so that each clip
     is a sparse view of the whole (X-CLIP, section 4.1); the clips' moments interleave at equal distances. One clip
-    takes the middle of each part. An empty interval gives ``start_seconds`` throughout. ValueError for a count below 1,
-    a time that is not finite or a stop before the start.
+    takes the middle of each part. The seconds in ``gaps_seconds`` do not count. An empty interval gives
+    ``start_seconds`` throughout. ValueError for a count below 1, a time that is not finite or a stop before the start.
     """
     if num_frames < 1 or num_clips < 1:
         raise ValueError(f"num_frames={num_frames} and num_clips={num_clips} must be at least 1")
@@ -25,7 +51,8 @@ def clip_times(start_seconds: float, stop_seconds: float, num_frames: int, num_c
         raise ValueError(f"[{start_seconds}, {stop_seconds}) is not an interval of seconds")
     part = np.arange(num_frames)[None, :]
     place = (np.arange(num_clips)[:, None] + 0.5) / num_clips
-    return start_seconds + (part + place) / num_frames * (stop_seconds - start_seconds)
+    parts = stretches(start_seconds, stop_seconds, gaps_seconds)
+    return within((part + place) / num_frames * sum(stop - start for start, stop in parts), parts)
 
 
 class Windows(NamedTuple):
@@ -47,8 +74,13 @@ def windows(
     window_seconds: float,
     stride_seconds: float,
     cuts_seconds: Sequence[float] = (),
+    *,
+    start_seconds: float = 0.0,
+    gaps_seconds: Spans = (),
 ) -> Windows:
-    """Windows over [0, stop_seconds), one every ``stride_seconds``; none crosses one of the ``cuts_seconds``.
+    """Windows over [start_seconds, stop_seconds), one every ``stride_seconds``.
+
+    None crosses one of the ``cuts_seconds``, or lies in one of the ``gaps_seconds``.
 
     A window's frames are the middles of its ``num_frames`` equal parts, as in ``clip_times``; where the stride is a
     multiple of such a part, windows share frames. The last window ends where the scene does, unless what is left is
@@ -57,12 +89,15 @@ def windows(
     """
     if not (window_seconds > 0 and stride_seconds > 0):
         raise ValueError(f"window {window_seconds} s and stride {stride_seconds} s must be more than 0")
-    if stop_seconds / stride_seconds > MAX_WINDOWS:
-        raise ValueError(f"{stop_seconds:.3f} s at a stride of {stride_seconds} s are more than {MAX_WINDOWS} windows")
-    bounds = [0.0, *sorted({float(cut) for cut in cuts_seconds if 0 < cut < stop_seconds}), float(stop_seconds)]
+    parts = stretches(float(start_seconds), float(stop_seconds), gaps_seconds)
+    seconds = sum(stop - start for start, stop in parts)
+    if seconds / stride_seconds > MAX_WINDOWS:
+        raise ValueError(f"{seconds:.3f} s at a stride of {stride_seconds} s are more than {MAX_WINDOWS} windows")
+    cuts = sorted({float(cut) for cut in cuts_seconds})
     per_scene = [
-        _spans(start, stop, window_seconds, stride_seconds, tail_seconds=window_seconds / num_frames / 2)
-        for start, stop in pairwise(bounds)
+        _spans(*scene, window_seconds, stride_seconds, tail_seconds=window_seconds / num_frames / 2)
+        for start, stop in parts
+        for scene in pairwise([start, *(cut for cut in cuts if start < cut < stop), stop])
     ]
     spans = np.concatenate(per_scene)
     scenes = np.repeat(np.arange(len(per_scene)), [len(scene) for scene in per_scene])

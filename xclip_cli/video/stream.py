@@ -18,7 +18,7 @@ from xclip_cli.registry import Resize
 from xclip_cli.settings import TagSettings
 from xclip_cli.video.sampling import Windows, steps, windows
 from xclip_cli.video.source import shown
-from xclip_cli.video.types import Clip
+from xclip_cli.video.types import Clip, VideoInfo
 
 NUM_TIMES = 32  # frames in a piece
 _PIECES_AHEAD, _WAIT_SECONDS = 2, 0.2
@@ -110,16 +110,18 @@ def pieces(
     def frames(times: np.ndarray) -> Clip:
         return ask({"path": path, "times_seconds": times.tolist(), "resize": resize and asdict(resize)})
 
-    end = frames(np.empty(0)).info.duration_seconds
+    info = frames(np.empty(0)).info
+    end = info.end_seconds
     cuts = _cuts(ask, path) if how.scenes else []
     done, shift, planned = first_window, 0, None
     while planned != end:
-        planned, plan = end, _plan(path, end, how, cuts)
+        planned, plan = end, _plan(path, info, end, how, cuts)
         for step in steps(plan, NUM_TIMES, done):
             times = plan.times[step.times]
             clip = frames(times)
-            if clip.end_seconds is not None and times.max() >= clip.end_seconds and 0 < clip.end_seconds < end:
-                end = clip.end_seconds
+            last = end if clip.end_seconds is None else clip.end_seconds
+            if times.max() >= last and info.start_seconds < last < end:
+                end = last
                 break
             which, done = step.windows, step.windows.stop
             index, first, needed = plan.index[which] + shift, step.times.start + shift, step.needed + shift
@@ -138,8 +140,10 @@ def _cuts(ask: Callable[[dict], list], path: str) -> list[float]:
     return cuts
 
 
-def _plan(path: str, stop_seconds: float, how: Windowing, cuts: list[float]) -> Windows:
+def _plan(path: str, info: VideoInfo, stop_seconds: float, how: Windowing, cuts: list[float]) -> Windows:
+    size = how.num_frames, how.window_seconds, how.stride_seconds
+    where = {"start_seconds": info.start_seconds, "gaps_seconds": info.gaps_seconds}
     try:
-        return windows(stop_seconds, how.num_frames, how.window_seconds, how.stride_seconds, cuts)
+        return windows(stop_seconds, *size, cuts, **where)
     except ValueError as error:
         raise VideoError(f"{shown(path)}: {error}", "take a longer --stride") from error

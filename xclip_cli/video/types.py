@@ -16,6 +16,8 @@ TOLERANCE_SECONDS = 0.0005
 SEEK_SECONDS = 4.0
 # Every damaged packet is one failure; so many in a row are taken for the end of the video.
 MAX_FAILURES = 500
+# A picture that stands longer than this does so because time stamps jump; so many such jumps may be in a video.
+JUMP_SECONDS, MAX_JUMPS = 3600.0, 1000
 # libav's names of the two containers whose index is trusted.
 MP4, MATROSKA = "mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm"
 
@@ -24,7 +26,10 @@ MP4, MATROSKA = "mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm"
 class VideoInfo:
     """A video as it is shown: turned upright, with square pixels, from its first frame to the end of its last.
 
-    ``fps`` is the mean; ``num_frames`` is None where it is not known without reading the whole.
+    All times are seconds on the player's clock: 0 is where the container starts, which is its earliest stream. The
+    first picture is shown at ``start_seconds``, which is more than 0 where sound comes first. ``fps`` is the mean;
+    ``num_frames`` is None where it is not known without reading the whole. ``gaps_seconds`` are spans [start, stop)
+    in which the time stamps jump: they count as duration, but no picture is taken from them.
     """
 
     width: int
@@ -32,16 +37,23 @@ class VideoInfo:
     duration_seconds: float
     num_frames: int | None
     fps: float
+    start_seconds: float = 0.0
+    gaps_seconds: tuple[tuple[float, float], ...] = ()
+
+    @property
+    def end_seconds(self) -> float:
+        """When the last picture ends."""
+        return self.start_seconds + self.duration_seconds
 
 
 @dataclass(frozen=True, eq=False)
 class Probe:
     """What is in a file with at least one frame of video. ``format`` and ``codec`` are libav's names.
 
-    ``stream`` is the index of the one that is shown, ``start_seconds`` its first frame's time stamp, ``last_seconds``
-    how much later the last one's is. ``cropped``: only a part of its pictures is meant to be seen. Where the index does
-    not lead to any time (``seekable``), ``keys`` (N, 2) does: the number of each packet with a key frame, and its time
-    in seconds after the first frame. ``joined``: time stamps jump, and ``continuous`` mends them; ``by_dts``: see
+    ``stream`` is the index of the one that is shown. ``origin_seconds`` is the time stamp at which the player's clock
+    says 0; on that clock the last frame is shown at ``last_seconds``. ``cropped``: only a part of its pictures is meant
+    to be seen. Where the index does not lead to any time (``seekable``), ``keys`` (N, 2) does: the number of each
+    packet with a key frame, and its time. ``joined``: time stamps jump, and ``continuous`` mends them; ``by_dts``: see
     ``stamp_seconds``. ``stated_seconds`` is the length that the header states, None where it states none,
     ``missing_seconds`` how much of it is not in the file; ``stated_fps`` is the header's frame rate, or 0.
     """
@@ -57,7 +69,7 @@ class Probe:
     cropped: bool
     hdr: bool
     by_dts: bool
-    start_seconds: float
+    origin_seconds: float
     last_seconds: float
     seekable: bool
     joined: bool
@@ -69,7 +81,7 @@ class Probe:
     def end_after(self, last_seconds: float) -> float:
         """Where the video ends if the last frame that decodes is shown from ``last_seconds`` on."""
         whole = last_seconds >= self.last_seconds - 0.5 / self.info.fps
-        end = self.info.duration_seconds
+        end = self.info.end_seconds
         return end if whole else min(end, last_seconds + 1 / self.info.fps)
 
 
@@ -77,8 +89,9 @@ class Probe:
 class Clip:
     """K clips of T frames: ``frames`` uint8 (K*T, H, W, 3) RGB, and when each was shown, float64 (K*T,) seconds.
 
-    Time 0 is the first frame. ``warnings`` holds one line for each thing that was made do with; ``reader`` names what
-    decoded. ``end_seconds`` is where the last frame that decodes ends, None where that was not found out.
+    Times are on the player's clock (see ``VideoInfo``). ``warnings`` holds one line for each thing that was made do
+    with; ``reader`` names what decoded. ``end_seconds`` is where the last frame that decodes ends, None where that was
+    not found out.
     """
 
     frames: np.ndarray

@@ -15,7 +15,7 @@ import sys
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import CancelledError, Future
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 
 import numpy as np
@@ -258,6 +258,7 @@ def _receive(stream) -> "Clip | tuple[list[float], bool] | None":
     if frames.size and stream.readinto(memoryview(frames).cast("B")) != frames.nbytes:
         raise EOFError
     times, info = np.array(answer["times_seconds"], np.float64), VideoInfo(**answer["info"])
+    info = replace(info, gaps_seconds=tuple(map(tuple, info.gaps_seconds)))
     return Clip(frames, times, info, tuple(answer["warnings"]), answer["reader"], answer["end_seconds"])
 
 

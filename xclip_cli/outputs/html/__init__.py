@@ -25,13 +25,21 @@ _NUM_COLOURS = 8  # as many as style.css has; further labels are grey
 
 @dataclass(frozen=True)
 class Strip:
-    """Pictures of a video side by side, evenly spread over its ``duration_seconds``, as one JPEG of so many pixels."""
+    """Pictures of a video side by side, as one JPEG of so many pixels.
+
+    They are evenly spread over its ``duration_seconds``, from ``start_seconds`` on.
+    """
 
     jpeg: bytes
     width: int
     height: int
     num_pictures: int
     duration_seconds: float
+    start_seconds: float = 0.0
+
+    @property
+    def end_seconds(self) -> float:
+        return self.start_seconds + self.duration_seconds
 
 
 class Mark(NamedTuple):
@@ -158,7 +166,7 @@ def _card(result: VideoResult, strip: Strip | None, colours: Mapping[str, str], 
         name=one_line(name or result.video),
         folder=one_line(parent),
         url=url(result.video, folder),
-        seconds=max([strip.duration_seconds if strip else 0.0, *(mark.end for mark in marks)]),
+        seconds=max([strip.end_seconds if strip else 0.0, *(mark.end for mark in marks)]),
         score=max((row.score or 0.0 for row in rows), default=0.0),
         error=result.error and one_line(result.error),
         warnings=[one_line(warning) for warning in result.warnings],

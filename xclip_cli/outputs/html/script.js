@@ -24,8 +24,10 @@
   // Widths and places are set here: the page's policy allows no style in its text.
   const place = (card) => {
     for (const { node, score } of card.rows) node.querySelector(".bar i").style.width = `${100 * score}%`;
-    const timeline = card.node.querySelector(".timeline");
+    const timeline = card.node.querySelector(".timeline"), image = card.node.querySelector(".scrub img");
     if (!timeline || !card.seconds) return;
+    const before = image ? (100 * Number(image.dataset.start)) / card.seconds : 0;
+    if (before) [image.style.marginLeft, image.style.width] = [`${before}%`, `${100 - before}%`];
     timeline.style.setProperty("--lanes", timeline.dataset.lanes);
     timeline.classList.add("placed");
     for (const { node } of card.marks) {
@@ -96,7 +98,8 @@
     const image = card.node.querySelector(".scrub img");
     if (!image || !image.complete || !image.naturalWidth) return "";
     const number = Number(image.dataset.pictures), canvas = document.createElement("canvas");
-    const index = Math.min(number - 1, Math.floor((number * time) / (card.seconds || 1)));
+    const start = Number(image.dataset.start), share = Math.max(0, time - start) / (card.seconds - start || 1);
+    const index = Math.min(number - 1, Math.floor(number * share));
     [canvas.width, canvas.height] = [image.naturalWidth / number, image.naturalHeight];
     canvas.getContext("2d").drawImage(image, -index * canvas.width, 0);
     return canvas.toDataURL("image/jpeg", 0.8);
