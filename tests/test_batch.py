@@ -59,6 +59,15 @@ def test_nothing_found_is_an_error(folder, path):
         batch.find_videos([str(folder / path)])
 
 
+@pytest.mark.parametrize("path", ["sub/empty", "*.nothing"])
+def test_what_holds_no_video_is_a_warning_beside_what_does(folder, path):
+    (folder / "sub" / "empty").mkdir()
+    found = batch.find_videos([str(folder / path), str(folder / "sub")])
+    assert found.videos == batch.find_videos([str(folder / "sub")]).videos != []
+    [warning] = found.warnings
+    assert repr(str(folder / path)) in warning
+
+
 def test_symlink_loops_end(folder):
     (folder / "loop").symlink_to(folder)
     (folder / "self.mp4").symlink_to(folder / "self.mp4")

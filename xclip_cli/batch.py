@@ -33,26 +33,28 @@ def find_videos(
     A file named by itself is taken whatever its suffix, even if it is missing (it becomes an error row); in a folder
     those with a video suffix count, hidden ones do not. `listed` names are never patterns. The files of an earlier run
     to `output` are not found by a search. `on_skip(path, reason)` hears of every file that is left out.
-    Raises UsageError where a folder or a pattern in `paths` holds no video.
+    A folder or a pattern in `paths` that holds no video is a warning; UsageError where no video is found at all.
     """
     finder = Finder(recursive, _own_files(output), on_skip)
+    empty: list[UsageError] = []
     for path in paths:
         if os.path.isdir(path):
             if not finder.folder(path):
-                raise _no_videos(path, recursive)
+                empty.append(_no_videos(path, recursive))
         elif not is_pattern(path):
             finder.file(path)
         elif not finder.pattern(path):
-            raise UsageError(
-                f"no file matches the pattern {path!r}",
-                "check it; a folder is searched where it is named without * ? [",
-            )
+            hint = "check it; a folder is searched where it is named without * ? ["
+            empty.append(UsageError(f"no file matches the pattern {path!r}", hint))
     for path in listed:
         if not os.path.isdir(path):
             finder.file(path)
         elif not finder.folder(path):
             finder.give_up(path, _no_videos(path, recursive).message)
-    return finder.found()
+    found = finder.found(error.message for error in empty)
+    if empty and not found.videos:
+        raise empty[0]
+    return found
 
 
 def _no_videos(folder: str, recursive: bool) -> UsageError:

@@ -33,7 +33,7 @@ def show_decoding(paths: Sequence[str], recursive: bool, threads: int, timeout_s
 
     named, listed = options.read_paths(list(paths))
     found = find_videos(named, recursive, listed)
-    count_skipped(found.skipped, quiet=False)
+    count_skipped(found, quiet=False)
     for reason in found.unreadable.values():
         console.print_warning(reason)
     videos = [path for path in found.videos if path not in found.unreadable]

@@ -70,7 +70,7 @@ def _build(
     started = time.perf_counter()
     named, listed = options.read_paths(paths)
     found = find_videos(named, recursive, listed, on_skip=view.tell_skipped if verbose and not quiet else None)
-    view.count_skipped(found.skipped, quiet)
+    view.count_skipped(found, quiet)
     checkpoint = open_checkpoint(settings.model)
     if cluster:
         embed = partial(ray.embed, settings=settings, checkpoint=checkpoint, address=cluster)

@@ -87,7 +87,7 @@ def tag(
     beside.check(target or cut, found.videos, overwrite)
     if cut is not None:
         view.prepare_cuts(cut, settings)
-    view.count_skipped(found.skipped, quiet)
+    view.count_skipped(found, quiet)
     checkpoint = open_checkpoint(model)
     label_set = chosen_labels.choose(labels, labels_file, labelset, checkpoint.default_labels)
     label_set = chosen_labels.with_background(label_set, background)

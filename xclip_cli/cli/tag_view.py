@@ -1,7 +1,6 @@
 """What a person sees of tagging: the table, the progress bar, warnings and the closing line."""
 
 import sys
-from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,7 +19,7 @@ from xclip_cli.outputs import FORMATS, check_format, format_of
 from xclip_cli.results import SCORE_DIGITS, Segment, VideoResult
 from xclip_cli.settings import TagSettings
 from xclip_cli.shards import Shard
-from xclip_cli.video.finding import LINK
+from xclip_cli.video.finding import LINK, Found
 
 _BAR_WIDTH = 24
 _MAX_REASONS = 8
@@ -89,8 +88,11 @@ def tell_skipped(path: str, reason: str) -> None:
     console.err().print(f"[dim]skipped ({reason}): {console.shown(path)}[/]")
 
 
-def count_skipped(skipped: Counter[str], quiet: bool) -> None:
-    """Says on stderr, in one line, how many files were left out and why; nothing where there were none."""
+def count_skipped(found: Found, quiet: bool) -> None:
+    """Says on stderr what holds no video, and in one line how many files were left out and why."""
+    for line in () if quiet else found.warnings:
+        console.print_warning(line)
+    skipped = found.skipped
     if skipped and not quiet:
         common = skipped.most_common(_MAX_REASONS)
         parts = [_times(count, reason) for reason, count in sorted(common, key=lambda item: item[0] == LINK)]

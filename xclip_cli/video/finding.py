@@ -20,13 +20,14 @@ class Found:
 
     ``unreadable`` holds the folders of which nothing can be read, and why: they stand among the videos, for each is an
     error row. ``skipped`` counts files that were left out, by suffix (".txt", "no suffix", "other suffix") or "link".
-    ``roots`` are the folders that were named.
+    ``roots`` are the folders that were named. ``warnings`` says which folders and patterns hold no video.
     """
 
     videos: list[str]
     unreadable: dict[str, str]
     skipped: Counter[str]
     roots: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
 
 
 class Finder:
@@ -96,10 +97,10 @@ class Finder:
             self._videos.append(folder)
         self._unreadable[folder] = reason
 
-    def found(self) -> Found:
+    def found(self, warnings: Iterable[str] = ()) -> Found:
         spare = self._spare_links()
         videos = [path for path in self._videos if path not in spare] if spare else self._videos
-        return Found(videos, self._unreadable, self._skipped, tuple(self._roots))
+        return Found(videos, self._unreadable, self._skipped, tuple(self._roots), tuple(warnings))
 
     def _holds(self, folder: Hashable, name: str) -> bool:
         return name in self._named.get(folder, ()) or (folder in self._searched and is_video_name(name))
