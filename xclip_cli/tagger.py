@@ -280,19 +280,21 @@ class Tagger:
         """What is known of a piece's windows before any label, so many views (B * V) at a time, on the device.
 
         ``tokens`` holds what is known of single frames, by number. The piece's own frames are added to it, and those
-        that no later window needs are taken away.
+        that no later window needs are taken away. Windows of the same frames are computed once.
         """
         views = crops(piece.clip.frames, self.checkpoint.preprocessing, self.settings.num_crops)
         at_once = self.checkpoint.num_frames if self.device.type == "cpu" else len(piece.clip.frames)
-        number = piece.first
-        for frames in views.transpose(0, 1).split(at_once):
+        numbers = torch.from_numpy(piece.numbers).split(at_once)
+        for frames, some in zip(views.transpose(0, 1).split(at_once), numbers, strict=True):
             pixels = normalise(frames.to(self.device).flatten(0, 1), self.checkpoint.preprocessing)
             with precision(self.device, self.settings.dtype):
                 new = self.model.frame_tokens(pixels).unflatten(0, frames.shape[:2])  # (n, V, ...)
-            tokens.update(enumerate(new, number))
-            number += len(new)
-        rows = [piece.index[i : i + self.batch_size] for i in range(0, len(piece.index), self.batch_size)]
+            tokens.update(zip(some.tolist(), new, strict=True))
+        windows, which = np.unique(piece.index, axis=0, return_inverse=True)  # their order is that of time
+        rows = [windows[i : i + self.batch_size] for i in range(0, len(windows), self.batch_size)]
         features = [self._encode_tokens([tokens[i] for i in row.ravel().tolist()], len(row)) for row in rows]
+        if len(windows) < len(piece.index):
+            features = [_repeated(features, which.ravel(), self.settings.num_crops)]
         for old in [i for i in tokens if i < piece.needed]:
             del tokens[old]
         return features
@@ -375,6 +377,13 @@ class Tagger:
             self.set_labels(self.checkpoint.default_labels)
         if self.label_set is None:
             raise UsageError("no labels are set", 'call set_labels(["dogs pulling sled", "dunking"]) first')
+
+
+def _repeated(batches: list[VideoFeatures], which: np.ndarray, views: int) -> VideoFeatures:
+    """The features of these of the windows, each with so many views."""
+    rows = torch.from_numpy(which)[:, None] * views + torch.arange(views)
+    parts = [None if x[0] is None else torch.cat(x)[rows.flatten().to(x[0].device)] for x in zip(*batches, strict=True)]
+    return VideoFeatures(*parts)
 
 
 def _span(clip: Clip) -> tuple[float, float]:

@@ -78,8 +78,8 @@ def frames_of(pieces):
     kept, found = {}, []
     for piece in pieces:
         assert len(piece.clip.frames) <= stream.NUM_TIMES
-        assert piece.first > max(kept, default=-1)
-        kept.update(enumerate(piece.clip.frames, piece.first))
+        assert (np.diff([max(kept, default=-1), *piece.numbers]) > 0).all()
+        kept.update(zip(piece.numbers, piece.clip.frames, strict=True))
         found += [
             (tuple(span), np.stack([kept[i] for i in row])) for span, row in zip(piece.spans, piece.index, strict=True)
         ]

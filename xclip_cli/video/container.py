@@ -7,7 +7,7 @@ from contextlib import contextmanager
 import av
 
 from xclip_cli.errors import VideoError
-from xclip_cli.video.source import safe_name
+from xclip_cli.video.source import PROTOCOLS, safe_name
 from xclip_cli.video.types import MATROSKA, MP4
 
 # Demuxers that open other files or addresses, capture devices, and those that take any text or bytes for a picture.
@@ -26,7 +26,7 @@ _TS_DISCONT = av.format.Flags.ts_discont.value  # of demuxers whose time stamps 
 @contextmanager
 def open_container(path: str) -> Iterator[av.container.InputContainer]:
     """libav's container of a local file. Raises av.FFmpegError, OSError and what else hostile bytes may bring about."""
-    options = {"protocol_whitelist": "file", "format_whitelist": _FORMATS}
+    options = {"protocol_whitelist": PROTOCOLS, "format_whitelist": _FORMATS}
     with safe_name(path) as name:
         container = av.open(name, container_options=options, metadata_errors="replace")
     with container:

@@ -14,7 +14,7 @@ import numpy as np
 
 from xclip_cli.errors import VideoError
 from xclip_cli.video.pyav import PyAvVideo
-from xclip_cli.video.source import safe_name, shown
+from xclip_cli.video.source import PROTOCOLS, safe_name, shown
 from xclip_cli.video.types import MAX_FAILURES, SEEK_SECONDS, TOLERANCE_SECONDS, Probe, Video
 
 _HIGHEST_FPS = 1000
@@ -63,7 +63,7 @@ class OpenCvVideo(Video):
         self._open()
 
     def _open(self) -> None:
-        only_itself = f"protocol_whitelist;file|format_whitelist;{self._probe.format}"
+        only_itself = f"protocol_whitelist;{PROTOCOLS}|format_whitelist;{self._probe.format}"
         with safe_name(self._path) as name, _environment("OPENCV_FFMPEG_CAPTURE_OPTIONS", only_itself):
             options = [cv2.CAP_PROP_N_THREADS, self._threads]
             self._capture = cv2.VideoCapture(name, cv2.CAP_FFMPEG, options)

@@ -29,8 +29,8 @@ from xclip_cli.video.container import (
     start_seconds,
 )
 from xclip_cli.video.display import UPRIGHT, Display, Orientation
-from xclip_cli.video.source import read_head, shown
-from xclip_cli.video.structure import has_moov, is_cut
+from xclip_cli.video.source import has_moov, read_head, shown
+from xclip_cli.video.structure import is_cut
 from xclip_cli.video.types import (
     JUMP_SECONDS,
     MATROSKA,
@@ -130,7 +130,7 @@ def _look(path: str, container: av.container.InputContainer, trusting: bool) -> 
     alone = len(seen.stamps) == 1 and length.last == 0
     if alone and stream.codec_context.name in PICTURE_CODECS and len(container.streams) > 1:
         raise _only_a_cover(path)
-    shown_from = _shown_from(container, seen, start)
+    shown_from = _shown_from(container, stream, start)
     gaps = tuple((a + shown_from, b + shown_from) for a, b in length.gaps)
     count = len(seen.stamps)
     if trusting:  # the index also counts what an edit list hides
@@ -162,14 +162,12 @@ def _look(path: str, container: av.container.InputContainer, trusting: bool) -> 
     )
 
 
-def _shown_from(container: av.container.InputContainer, seen: _Seen, start: float) -> float:
+def _shown_from(container: av.container.InputContainer, stream: av.VideoStream, start: float) -> float:
     """When the first frame, of time stamp ``start``, is shown on the player's clock, in seconds."""
     origin = start_seconds(container)
-    if seen.by_dts and seen.stamps:  # frames come later than their packets
-        start = seen.times(True)[0]
-    if origin is None or start is None or start - origin < TOLERANCE_SECONDS:
-        return 0.0
-    return start - origin
+    if container.format.name == "avi":  # it says only in which order frames are decoded: that is earlier
+        start = float((stream.start_time or 0) * stream.time_base)
+    return 0.0 if origin is None or start - origin < TOLERANCE_SECONDS else start - origin
 
 
 def _stream(path: str, container: av.container.InputContainer) -> av.VideoStream:

@@ -101,7 +101,7 @@ def windows(
     ]
     spans = np.concatenate(per_scene)
     scenes = np.repeat(np.arange(len(per_scene)), [len(scene) for scene in per_scene])
-    moments = np.array([clip_times(start, stop, num_frames)[0] for start, stop in spans])
+    moments = spans[:, :1] + (np.arange(num_frames) + 0.5) / num_frames * (spans[:, 1:] - spans[:, :1])
     times, index = np.unique(np.round(moments, _TIME_DIGITS), return_inverse=True)
     return Windows(spans, scenes, times, index.reshape(moments.shape))
 

@@ -1,5 +1,6 @@
 """What a path is, before any decoder sees it: a regular file, a name that no decoder misreads, a video or a picture."""
 
+import mmap
 import os
 import re
 import stat
@@ -19,7 +20,11 @@ VIDEO_SUFFIXES = frozenset(
     """.split()  # noqa: SIM905
 )
 
+PROTOCOLS = "file,subfile"  # of FFmpeg, as many as ``safe_name`` takes
 _HEAD_BYTES = 4096
+_JPEG = b"\xff\xd8\xff"
+_FILM_WITHIN, _MOST_FILMS = 2**28, 16  # bytes in which a film begins, places that look like one
+_MOST_BOXES = 100_000
 # Text formats in which FFmpeg follows references to other files and addresses.
 _PLAYLIST = re.compile(
     rb"#EXTM3U|ffconcat|<(\w+:)?MPD|<smil|<asx|\[(playlist|reference)\]|^v=0|^m=video |^rtsp://",
@@ -122,16 +127,56 @@ def _refuse_text(path: str, head: bytes) -> None:
 
 
 def is_picture(path: str, head: bytes) -> bool:
-    """Whether the content, whatever the name says, is a JPEG, PNG, WebP or AVIF, moving or not. VideoError for HEIC."""
+    """Whether the content, whatever the name says, is a JPEG, PNG, WebP or AVIF, moving or not. VideoError for HEIC.
+
+    A motion photo, a JPEG with a film behind it, is a video.
+    """
     if head[4:8] == b"ftyp":
         brands = head[8 : max(16, min(int.from_bytes(head[:4], "big"), 256))]
         if b"avif" in brands or b"avis" in brands:
             return True
         if head[8:12] in _HEIF_BRANDS:
-            raise VideoError(f"{shown(path)} is a HEIC picture, which is not read", "convert it to JPEG or PNG")
-    if head.startswith(b"\xff\xd8\xff"):  # a stream of Motion JPEG is nothing but pictures
-        return not path.lower().endswith((".mjpeg", ".mjpg"))
+            film = " with a film in it" if _film_behind(path) else ""
+            hint = "convert it to JPEG or PNG" + (", or export its film as MP4" if film else "")
+            raise VideoError(f"{shown(path)} is a HEIC picture{film}, which is not read", hint)
+    if head.startswith(_JPEG):  # a stream of Motion JPEG is nothing but pictures
+        return not path.lower().endswith((".mjpeg", ".mjpg")) and not _film_behind(path)
     return head.startswith(b"\x89PNG\r\n") or (head[:4] == b"RIFF" and head[8:12] == b"WEBP")
+
+
+def film_offset(path: str) -> int:
+    """Where the film of a motion photo begins, in bytes; 0 for any other file."""
+    with Path(path).open("rb") as file:
+        return _film_behind(path) if file.read(len(_JPEG)) == _JPEG else 0
+
+
+def _film_behind(path: str) -> int:
+    """Where in a picture an MP4 begins; 0 where none does. Phones put it behind the picture, or into a box of it."""
+    with Path(path).open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        at = len(_JPEG) + 4
+        for _ in range(_MOST_FILMS):
+            at = data.find(b"ftyp", at + 1, _FILM_WITHIN)
+            if at < 0:
+                return 0
+            if has_moov(path, at - 4):
+                return at - 4
+    return 0
+
+
+def has_moov(path: str, at: int = 0) -> bool:
+    """Whether an MP4 that begins ``at`` this byte has its index, the box ``moov``, at its top level."""
+    with Path(path).open("rb") as file:
+        end = os.fstat(file.fileno()).st_size
+        for _ in range(_MOST_BOXES):
+            if at + 8 > end:
+                break
+            file.seek(at)
+            length, kind = int.from_bytes(file.read(4), "big"), file.read(4)
+            if kind == b"moov":
+                return True
+            length = int.from_bytes(file.read(8), "big") if length == 1 else length or end
+            at += max(8, length)
+    return False
 
 
 @contextmanager
@@ -139,14 +184,17 @@ def safe_name(path: str) -> Iterator[str]:
     """A name for the same file that FFmpeg takes as a plain file: absolute, no ``%`` pattern, valid UTF-8.
 
     An absolute path is never an address or option. Other troublesome names are reached through an open file's number.
+    Of a motion photo it names the film.
     """
     path = os.path.abspath(path)
+    offset = film_offset(path)
+    part = f"subfile,,start,{offset},end,{os.stat(path).st_size},,:" if offset else ""
     plain = path.isprintable() and "%" not in path and not any("\ud800" <= c <= "\udfff" for c in path)
     if plain or os.name != "posix":
-        yield path
+        yield part + path
         return
     number = os.open(path, os.O_RDONLY)
     try:
-        yield f"/dev/fd/{number}"
+        yield f"{part}/dev/fd/{number}"
     finally:
         os.close(number)

@@ -9,7 +9,7 @@ import importlib.util
 import queue
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 
@@ -46,13 +46,13 @@ class Windowing:
 class Piece:
     """The next frames of a video and the windows that are whole with them.
 
-    ``clip`` holds the frames, numbered from ``first`` on, above all before; ``index`` int (W, T) says which make the W
-    windows, ``spans`` (W, 2) and ``scenes`` (W,) are as in ``Windows``. Later windows are made of none that come before
-    number ``needed``.
+    ``clip`` holds the frames, each picture once, and ``numbers`` ascend from piece to piece; ``index`` int (W, T) says
+    which make the W windows, ``spans`` (W, 2) and ``scenes`` (W,) are as in ``Windows``. Later windows are made of none
+    that come before number ``needed``.
     """
 
     clip: Clip
-    first: int
+    numbers: np.ndarray
     needed: int
     spans: np.ndarray
     scenes: np.ndarray
@@ -104,7 +104,8 @@ def pieces(
 ) -> Iterator[Piece]:
     """The video from window ``first_window`` on. ``ask`` answers one request for frames or cuts. Raises VideoError.
 
-    Where the video ends before its length says so, the windows that are left are planned anew up to there.
+    Where the video ends before its length says so, the windows that are left are planned anew up to there. A picture
+    that stands still is one frame of each piece, however many windows show it.
     """
 
     def frames(times: np.ndarray) -> Clip:
@@ -116,6 +117,7 @@ def pieces(
     done, shift, planned = first_window, 0, None
     while planned != end:
         planned, plan = end, _plan(path, info, end, how, cuts)
+        same = np.arange(len(plan.times) + 1)  # the number of the frame that is shown at each time
         for step in steps(plan, NUM_TIMES, done):
             times = plan.times[step.times]
             clip = frames(times)
@@ -123,9 +125,13 @@ def pieces(
             if times.max() >= last and info.start_seconds < last < end:
                 end = last
                 break
+            new = np.flatnonzero(np.diff(clip.times_seconds, prepend=-np.inf))
+            numbers = np.arange(step.times.start, step.times.stop)[new]
+            same[step.times] = np.repeat(numbers, np.diff(new, append=len(times)))
+            clip = replace(clip, frames=clip.frames[new], times_seconds=clip.times_seconds[new])
             which, done = step.windows, step.windows.stop
-            index, first, needed = plan.index[which] + shift, step.times.start + shift, step.needed + shift
-            yield Piece(clip, first, needed, plan.spans[which], plan.scenes[which], index)
+            index, needed = same[plan.index[which]] + shift, int(same[step.needed]) + shift
+            yield Piece(clip, numbers + shift, needed, plan.spans[which], plan.scenes[which], index)
         shift += len(plan.times)
     if done == first_window:
         raise VideoError(f"{shown(path)} ends earlier than when it was begun", "run the same command again")

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import BinaryIO
 
+from xclip_cli.video.source import film_offset
 from xclip_cli.video.types import MATROSKA, MP4
 
 _SEGMENT = b"\x18\x53\x80\x67"
@@ -16,7 +17,7 @@ def is_cut(path: str, format: str, entries: Sequence) -> bool:
 
     ``entries`` are libav's index entries of the video: an MP4 is cut where the last of them lies beyond the file.
     """
-    size = os.stat(path).st_size
+    size = os.stat(path).st_size - film_offset(path)
     if format == MP4:
         return len(entries) > 0 and entries[-1].pos + entries[-1].size > size
     check = {MATROSKA: _matroska_end, "avi": _riff_end, "flv": _flv_end}.get(format)
@@ -24,20 +25,6 @@ def is_cut(path: str, format: str, entries: Sequence) -> bool:
         return False
     with Path(path).open("rb") as file:
         return check(file, size) > size
-
-
-def has_moov(path: str) -> bool:
-    """Whether an MP4 has its index, the box ``moov``, at its top level."""
-    with Path(path).open("rb") as file:
-        end, at = os.fstat(file.fileno()).st_size, 0
-        while at + 8 <= end:
-            file.seek(at)
-            length, kind = int.from_bytes(file.read(4), "big"), file.read(4)
-            if kind == b"moov":
-                return True
-            length = int.from_bytes(file.read(8), "big") if length == 1 else length or end
-            at += max(8, length)
-    return False
 
 
 def _matroska_end(file: BinaryIO, size: int) -> int:
