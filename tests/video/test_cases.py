@@ -16,6 +16,7 @@ class Right(NamedTuple):
     stream: str = "v:0"
     filters: tuple[str, ...] = ()
     within_seconds: float = 0.07
+    start_seconds: float = 0.0
 
 
 CASES = {
@@ -32,6 +33,13 @@ CASES = {
     "header_too_long/off.mkv": Right((384, 288), 4.0),  # the README's 6 s are of another cut
     "header_too_long/fps2000.mp4": Right((160, 90), 0.2, within_seconds=0.002),
     "av1/tc_av1_video.mkv": Right((640, 360), 5.0),
+    "mjpeg_audio/camera.mov": Right((160, 282), 1.0, within_seconds=0.001),
+    "mjpeg_audio/png.mkv": Right((128, 226), 1.0, within_seconds=0.001, start_seconds=0.023),
+    "still_screen/v.mp4": Right((320, 240), 22.04, within_seconds=0.001),
+    "still_screen/v.mkv": Right((320, 240), 22.04, within_seconds=0.001),
+    "still_screen/v.webm": Right((320, 240), 22.04, within_seconds=0.001),
+    "still_screen/desk.flv": Right((320, 240), 28.0, within_seconds=0.001, start_seconds=0.046),
+    "sound_first/a.mp4": Right((320, 240), 6.0, within_seconds=0.001, start_seconds=3.0),
 }
 
 
@@ -47,6 +55,7 @@ def test_as_ffmpeg_shows_it(cases, reader, name):
     clip = read_or_skip(reader, cases / name)
     assert (clip.info.width, clip.info.height) == clip.frames.shape[2:0:-1] == right.size
     assert clip.info.duration_seconds == pytest.approx(right.duration_seconds, abs=right.within_seconds)
+    assert clip.info.start_seconds == pytest.approx(right.start_seconds, abs=0.0005)
     assert clip.warnings == ()
     assert_as_shown(clip, by_ffmpeg(cases / name, right.stream, *right.filters))
 
