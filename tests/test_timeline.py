@@ -149,6 +149,13 @@ def test_cells_end_at_a_shot_change():
     np.testing.assert_allclose(cells(plan.spans, 12), [0, 2.5, 5, 8, 9.5, 12])
 
 
+def test_nothing_holds_where_time_stamps_jump():
+    plan = windows(1e6 + 10, 8, 4, 2, start_seconds=3, gaps_seconds=[(13, 1e6)])
+    ones = np.ones((len(plan.spans), 1), np.float32)
+    found = segments(Scored(plan.spans, plan.scenes, ones, ones), Rules(np.ones(1), np.ones(1)), 1e6 + 10)
+    assert [segment[:2] for segment in found] == [(3.0, 13.0), (1e6, 1e6 + 10)]
+
+
 def test_no_windows_no_segments():
     assert segments(Scored.none(3), Rules(np.ones(3), np.ones(3)), 0.0) == []
 

@@ -24,7 +24,7 @@ from xclip_cli.registry import MODELS
 from xclip_cli.results import Moment
 from xclip_cli.settings import TagSettings
 from xclip_cli.textcache import prompt_features
-from xclip_cli.timeline import cells, continuous
+from xclip_cli.timeline import cells, split_at_jumps
 from xclip_cli.video.source import shown
 
 
@@ -157,7 +157,7 @@ def find(store: Store, known: Collection, query: np.ndarray, top_k: int, scope: 
 
 def _moments(path: str, spans: np.ndarray, end: float, cosines: np.ndarray, usual: float, most: int) -> list[Moment]:
     found = []
-    for part, part_end in continuous(spans, end):
+    for part, part_end in split_at_jumps(spans, end):
         borders, middles, near = cells(spans[part], part_end), spans[part].mean(axis=1), cosines[part]
         found += [
             Moment(path, float(borders[first]), float(borders[stop]), float(near[peak]), float(middles[peak]))

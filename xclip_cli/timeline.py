@@ -88,13 +88,13 @@ class Found(NamedTuple):
 
 def segments(scored: Scored, rules: Rules, stop_seconds: float) -> list[Found]:
     """The segments of a video that ends at ``stop_seconds``, by start, end and label; those of one label never meet."""
-    parts = continuous(scored.spans, stop_seconds)
+    parts = split_at_jumps(scored.spans, stop_seconds)
     found = [found for part, end in parts for found in _segments(Scored(*(v[part] for v in scored)), rules, end)]
     return sorted(found, key=lambda segment: segment[:3])
 
 
-def continuous(spans: np.ndarray, stop_seconds: float) -> Iterator[tuple[slice, float]]:
-    """Windows (W, 2) between which time stamps do not jump, and when each part of the video ends."""
+def split_at_jumps(spans: np.ndarray, stop_seconds: float) -> Iterator[tuple[slice, float]]:
+    """Yield the windows (W, 2) between jumps of the time stamps, and when that part of the video ends."""
     jumps = np.flatnonzero(spans[1:, 0] - spans[:-1, 1] > _JUMP_SECONDS) + 1
     for first, stop in pairwise([0, *jumps.tolist(), len(spans)]):
         if first < stop:

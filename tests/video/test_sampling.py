@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from xclip_cli.video.sampling import clip_times
+from xclip_cli.video.sampling import clip_times, stretches
 
 
 def test_one_clip_takes_the_middle_of_each_part():
@@ -31,3 +31,31 @@ def test_an_empty_interval_gives_its_start():
 def test_what_is_no_request_is_refused(bad):
     with pytest.raises(ValueError):
         clip_times(*bad)
+
+
+GAPS = [(2.0, 10.0), (12.0, 20.0)]
+
+
+@pytest.mark.parametrize(
+    ("span", "parts"),
+    [
+        ((0.0, 24.0), [(0.0, 2.0), (10.0, 12.0), (20.0, 24.0)]),
+        ((1.0, 11.0), [(1.0, 2.0), (10.0, 11.0)]),
+        ((5.0, 15.0), [(10.0, 12.0)]),
+        ((0.0, 2.0), [(0.0, 2.0)]),
+        ((20.0, 22.0), [(20.0, 22.0)]),
+        ((0.0, 0.0), [(0.0, 0.0)]),
+    ],
+)
+def test_gaps_do_not_count(span, parts):
+    assert stretches(*span, GAPS) == parts
+    times = clip_times(*span, 80, 1, GAPS)[0]
+    seconds = sum(stop - start for start, stop in parts)
+    inside = [((times >= start) & (times < stop)).sum() for start, stop in parts]
+    if seconds:
+        np.testing.assert_allclose(inside, [80 * (stop - start) / seconds for start, stop in parts], atol=1)
+        assert sum(inside) == 80
+
+
+def test_a_span_inside_a_gap_has_its_end():
+    assert stretches(3.0, 4.0, GAPS) == [(4.0, 4.0)]
