@@ -179,6 +179,9 @@ def test_a_picture_that_is_said_to_stand_for_days_ends_the_video(tmp_path):
     clip = read_clip(open_reader("auto"), str(path), 4)
     assert clip.info.end_seconds == pytest.approx(2.0, abs=0.01)
     assert "jump from 2.000 s" in clip.warnings[0]
+    path = write_at(tmp_path / "alone.mp4", [0.0], last_seconds=3 * DAY, **TICKS)
+    clip = read_clip(open_reader("auto"), str(path), 4)
+    assert 0 < clip.info.end_seconds < 1 and [number_in(frame) for frame in clip.frames] == [0] * 4
 
 
 def test_many_jumps_are_no_jumps(tmp_path):

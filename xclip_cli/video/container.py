@@ -34,13 +34,16 @@ def open_container(path: str) -> Iterator[av.container.InputContainer]:
 
 
 def shown_stream(container: av.container.InputContainer) -> av.VideoStream | None:
-    """The video that a player shows: of those marked default, or of all, the largest; a cover picture never."""
+    """The video that a player shows: of those marked default, or of all, the largest; a cover picture never.
+
+    One of a single picture is shown only where there is no other.
+    """
 
     def rank(stream: av.VideoStream) -> tuple:
         context = stream.codec_context
         marked = bool(stream.disposition & av.stream.Disposition.default)
         moving = context is not None and context.name not in PICTURE_CODECS
-        return moving, marked, context.width * context.height if context else 0, -stream.index
+        return moving, stream.frames != 1, marked, context.width * context.height if context else 0, -stream.index
 
     return max((s for s in container.streams.video if not s.disposition & _NOT_SHOWN), key=rank, default=None)
 

@@ -271,14 +271,13 @@ def _length(seen: _Seen, whole: bool, start: float, fps: float) -> _Length:
         if moving > 0 and (fps <= 0 or whole):
             fps = (len(known) - 1 - len(jumps)) / moving
         fps = fps if fps > 0 else _USUAL_FPS
-        usual = float(min(1 / _USUAL_FPS, *steps[steps > 0]) if (steps > 0).any() else 1 / fps)
+        usual = float(steps[steps > 0].min(initial=1 / _USUAL_FPS)) if last > 0 else 0.0
         own = known[-1][1]
-        duration = own if seen.exact and own > 0 else max(own, usual)  # some muxers write next to nothing
+        duration = (own if seen.exact and own > 0 else max(own, usual)) or 1 / fps  # muxers may write next to nothing
+        end = last + (duration if duration <= JUMP_SECONDS else usual or 1 / _USUAL_FPS)
         gaps = [(float(stamps[n]) + usual, float(stamps[n + 1])) for n in jumps]
         if duration > JUMP_SECONDS:
-            gaps.append((last + usual, last + duration))
-            duration = usual
-        end = last + duration
+            gaps.append((end, last + duration))
     else:  # a bare stream of pictures, which follow each other at a steady pace
         fps = 1 / seen.durations[0] if seen.durations[0] > 0 else fps if fps > 0 else _USUAL_FPS
         last, end, gaps = (len(times) - 1) / fps, len(times) / fps, ()
