@@ -130,7 +130,7 @@ class Tagger:
                 yield from self._finish(computing.popleft())
 
     def _finish(self, batch: "_Computing") -> Iterator[VideoResult]:
-        spans = [_span(clip) for _, clip in batch.clips]
+        spans = [clip.info.span for _, clip in batch.clips]
         for (path, clip), segment in zip(batch.clips, self._ranked(spans, batch.outputs), strict=True):
             yield self._result(path, segments=(segment,), warnings=clip.warnings, reader=clip.reader)
 
@@ -241,7 +241,7 @@ class Tagger:
         A video's views (clips in time x crops in space) are averaged: probabilities for `score`, cosines for
         `similarity`. `features` are those of the clips, where they are known already.
         """
-        return self._ranked(list(map(_span, clips)), self._launch(clips, features))
+        return self._ranked([clip.info.span for clip in clips], self._launch(clips, features))
 
     def scores(self, clips: Sequence[Clip]) -> np.ndarray:
         """Scores float32 (B, N) of decoded videos: first of the labels, then of the background entries."""
@@ -384,10 +384,6 @@ def _repeated(batches: list[VideoFeatures], which: np.ndarray, views: int) -> Vi
     rows = torch.from_numpy(which)[:, None] * views + torch.arange(views)
     parts = [None if x[0] is None else torch.cat(x)[rows.flatten().to(x[0].device)] for x in zip(*batches, strict=True)]
     return VideoFeatures(*parts)
-
-
-def _span(clip: Clip) -> tuple[float, float]:
-    return clip.info.start_seconds, clip.info.end_seconds
 
 
 def _end(clip: Clip) -> float:

@@ -45,6 +45,11 @@ class VideoInfo:
         """When the last picture ends."""
         return self.start_seconds + self.duration_seconds
 
+    @property
+    def span(self) -> tuple[float, float]:
+        """[start, end) of the pictures."""
+        return self.start_seconds, self.end_seconds
+
 
 @dataclass(frozen=True, eq=False)
 class Probe:
