@@ -73,7 +73,7 @@ def run_xclip(*arguments, stdin=b"", cwd=None, env=None, text=True):
     from xclip_cli.cli import app, console
 
     command = ["xclip", *map(str, arguments)]
-    interrupt = signal.getsignal(signal.SIGINT)
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
     for forget in (console.out.cache_clear, console.err.cache_clear, textcache.forget):
         forget()
     try:
@@ -90,7 +90,8 @@ def run_xclip(*arguments, stdin=b"", cwd=None, env=None, text=True):
                 stream.seek(0)
                 written.append(stream.read().decode() if text else stream.read())
     finally:
-        signal.signal(signal.SIGINT, interrupt)
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
     return subprocess.CompletedProcess(command, code, *written)
 
 

@@ -2,11 +2,17 @@
 
 import hashlib
 import os
+import socket
+import stat
+import subprocess
+import sys
 import time
+from pathlib import Path
 
 import pytest
 
 from xclip_cli import files
+from xclip_cli.errors import UsageError
 
 
 def test_checksums_are_remembered_until_the_file_changes(tmp_path, monkeypatch):
@@ -77,3 +83,103 @@ def test_what_is_written_has_the_permissions_that_the_user_gives(tmp_path):
         os.close(os.open(draft, os.O_CREAT, 0o600))
     (tmp_path / "plain").touch()
     assert (tmp_path / "new").stat().st_mode == (tmp_path / "plain").stat().st_mode
+
+
+def test_a_link_that_the_user_named_stays_and_its_target_is_replaced_in_its_own_folder(tmp_path):
+    (tmp_path / "far").mkdir()
+    (tmp_path / "far" / "letter").write_text("Dear")
+    (tmp_path / "a.txt").symlink_to("b.txt")
+    (tmp_path / "b.txt").symlink_to("far/letter")
+    with files.replacing(tmp_path / "a.txt", follow_link=True) as draft:
+        assert draft.parent == (tmp_path / "far").resolve()
+        draft.write_text("new")
+    assert (tmp_path / "a.txt").is_symlink() and (tmp_path / "b.txt").is_symlink()
+    assert (tmp_path / "far" / "letter").read_text() == "new" and os.listdir(tmp_path / "far") == ["letter"]
+
+
+def test_a_link_to_nothing_makes_its_target_and_a_loop_is_refused(tmp_path):
+    (tmp_path / "new.csv").symlink_to("target.csv")
+    files.check_destination(tmp_path / "new.csv")
+    files.write_text(tmp_path / "new.csv", "x", follow_link=True)
+    assert (tmp_path / "target.csv").read_text() == "x" and (tmp_path / "new.csv").is_symlink()
+    (tmp_path / "lost.csv").symlink_to("no-folder/target.csv")
+    (tmp_path / "loop.csv").symlink_to("loop.csv")
+    for name in ("lost.csv", "loop.csv"):
+        with pytest.raises(UsageError):
+            files.check_destination(tmp_path / name)
+        with pytest.raises(OSError):
+            files.write_text(tmp_path / name, "x", follow_link=True)
+
+
+def test_what_is_no_file_is_refused_and_stays(tmp_path):
+    os.mkfifo(tmp_path / "fifo")
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(tmp_path / "socket"))
+        for path, kind in ((tmp_path / "fifo", "FIFO"), (tmp_path / "socket", "socket"), ("/dev/null", "device")):
+            (tmp_path / "link").unlink(missing_ok=True)
+            (tmp_path / "link").symlink_to(path)
+            for name in (Path(path), tmp_path / "link"):
+                with pytest.raises(UsageError, match=f"is a {kind}, not a file"):
+                    files.check_destination(name)
+                with pytest.raises(OSError):
+                    files.write_text(name, "x", follow_link=True)
+    assert not (tmp_path / "fifo").is_file() and not os.path.isfile("/dev/null")
+    assert sorted(os.listdir(tmp_path)) == ["fifo", "link", "socket"]
+
+
+def test_a_mode_is_kept_while_it_is_written_too(tmp_path):
+    path = tmp_path / "a.csv"
+    for mode in (0o600, 0o644, 0o660, 0o444):
+        path.touch()
+        path.chmod(mode)
+        with files.replacing(path) as draft:
+            assert stat.S_IMODE(draft.stat().st_mode) == mode | 0o600
+            draft.write_text("x")
+        assert stat.S_IMODE(path.stat().st_mode) == mode
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root can give files away")
+def test_an_owner_is_kept(tmp_path):
+    path = tmp_path / "a.csv"
+    path.touch()
+    os.chown(path, 12345, 23456)
+    files.write_text(path, "x")
+    assert (path.stat().st_uid, path.stat().st_gid) == (12345, 23456)
+
+
+@pytest.mark.parametrize("name", ["x" * 251 + ".csv", "射" * 83 + ".csv"])
+def test_every_name_that_the_file_system_takes_can_be_written(name, tmp_path):
+    path = tmp_path / name
+    files.write_text(path, "x")
+    assert path.read_text() == "x"
+    journal = files.beside(path, ".journal.windows")
+    journal.touch()
+    assert len(os.fsencode(journal.name)) <= 255 and journal.name.endswith(".journal.windows")
+    assert files.beside(tmp_path / ("x" + name[1:]), ".journal") != files.beside(
+        tmp_path / ("y" + name[1:]), ".journal"
+    )
+    assert files.beside(tmp_path / "a.csv", ".journal") == tmp_path / "a.csv.journal"
+
+
+def test_drafts_of_dead_processes_go_with_the_next_run_and_those_of_others_stay(tmp_path):
+    """A draft says which process of which machine writes it; what only looks like one is nobody's to delete."""
+    code = (
+        "import os; from pathlib import Path; from xclip_cli.files import replacing\n"
+        "with replacing(Path('a.csv')) as draft: print(draft, flush=True); os.kill(os.getpid(), 9)"
+    )
+    dead = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True).stdout.strip()
+    host = dead.split("-")[1]
+    stay = {
+        f".xclip-{host}-{os.getppid()}-00000000.part",  # of a process that runs
+        f".xclip-{'0' * 8}-1-00000000.part",  # of another machine
+        f".xclip-{host}-x-00000000.part",
+        "a.part",
+    }
+    go = {dead, f".xclip-{host}-{os.getpid()}-00000000.part", f".xclip-{'1' * 8}-1-00000000.part"}
+    for name in (stay | go) - {dead}:
+        (tmp_path / name).touch()
+    os.utime(tmp_path / f".xclip-{'1' * 8}-1-00000000.part", (1, 1))  # of another machine, long ago
+    (tmp_path / f".xclip-{host}-1-11111111.part").mkdir()
+    assert go <= set(os.listdir(tmp_path))
+    files.write_text(tmp_path / "a.csv", "x")
+    assert set(os.listdir(tmp_path)) == stay | {"a.csv", f".xclip-{host}-1-11111111.part"}

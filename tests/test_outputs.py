@@ -1,6 +1,7 @@
 import csv
 import io
 import json
+from pathlib import Path
 
 import pytest
 
@@ -46,7 +47,7 @@ def test_a_label_round_trips_through_every_format(label):
     assert json.loads(text("jsonl", [result(label=label)]))["segments"][0]["tags"][0]["label"] == label
 
 
-@pytest.mark.parametrize("start", ["=", "+", "-", "@", "\t", "\r"])
+@pytest.mark.parametrize("start", ["=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠"])
 def test_csv_defuses_formulas_in_text_but_not_in_numbers(start):
     row = read_csv(text("csv", [result(video=f"{start}x.mp4", label=f"{start}cmd()")]))[0]
     assert row["label"] == f"'{start}cmd()"
@@ -62,6 +63,31 @@ def test_a_row_of_any_table_is_guarded_where_it_must_be():
 def test_a_cell_in_markdown_is_one_line_and_breaks_no_table():
     text = markdown.table(("a", "b"), [("x|y", "1\n2\x1b[31m"), ("caf\udce9", 3)])
     assert text.splitlines() == ["| a | b |", "| --- | --- |", r"| x\|y | 1\n2\x1b[31m |", r"| caf\xe9 | 3 |"]
+
+
+@pytest.mark.parametrize(
+    ("name", "escaped"),
+    [
+        ("<img src=x onerror=alert(1)>.mp4", r"\<img src=x onerror=alert(1)\>.mp4"),
+        ("[click](javascript:alert(1))", r"[click\](javascript:alert(1))"),
+        ("![x][y] &lt;b&gt;", r"![x\][y] \&lt;b\&gt;"),
+        ("`code` **bold** ~~gone~~ _a_b_", r"\`code\` \*\*bold\*\* \~\~gone\~\~ \_a_b\_"),
+        (r"\<b> C:\dir", r"\\\<b\> C:\dir"),
+        ("# head|line", r"\# head\|line"),
+        (markdown.Code("xclip <b> `x` |"), r"`` xclip <b> `x` \| ``"),
+    ],
+)
+def test_nothing_in_a_report_is_markup_or_html(name, escaped):
+    assert markdown.table(("a",), [(name,)]).splitlines()[2] == f"| {escaped} |"
+
+
+def test_excel_is_csv_with_a_mark_and_no_suffix_of_its_own():
+    plain, marked = ("".join(text(name, [result("自行车.mp4"), FAILED])) for name in ("csv", "excel"))
+    assert marked == "\ufeff" + plain and marked.encode().startswith(b"\xef\xbb\xbfvideo,")
+    split = {name: list(FORMATS[name]().split(io.StringIO(doc))) for name, doc in (("csv", plain), ("excel", marked))}
+    assert split["csv"] == split["excel"] and list(FORMATS["csv"]().split(io.StringIO(marked))) == split["csv"]
+    with pytest.raises(UsageError, match=r"known suffixes are \.csv, .json, .jsonl, .parquet, .srt, .vtt"):
+        format_of(Path("tags.excel"))
 
 
 @pytest.mark.parametrize("name", ["csv", "json", "jsonl"])

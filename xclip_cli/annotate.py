@@ -39,7 +39,7 @@ def annotate(
     with DecodePool(settings.reader, 1, settings.decode_timeout_seconds) as pool:
         info = pool.submit(result.video, 1, resize=_TINY).result().info
     try:
-        with tempfile.TemporaryDirectory() as folder, replacing(output) as draft:
+        with tempfile.TemporaryDirectory() as folder, replacing(output, follow_link=True) as draft:
             captions = os.path.join(folder, "captions.npz")
             np.savez(captions, **_captions(result, info))
             paths = [os.path.abspath(path) for path in (result.video, draft)]

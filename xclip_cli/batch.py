@@ -1,5 +1,6 @@
 """Many videos to one output: folder -> jobs, minus journal -> engine -> results as they finish -> output."""
 
+import errno
 import os
 from base64 import b64decode, b64encode
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -10,7 +11,7 @@ import numpy as np
 
 from xclip_cli import __version__, outputs
 from xclip_cli.errors import OutputError, UsageError
-from xclip_cli.files import hash_file
+from xclip_cli.files import check_destination, hash_file, make_folder
 from xclip_cli.journal import Journal, Scratch, video_key
 from xclip_cli.labels import LabelSet
 from xclip_cli.results import VideoResult
@@ -82,6 +83,7 @@ def check_output(output: Path, videos: Sequence[str], overwrite: bool, format_na
         return _check_folder(output, videos, overwrite, format_name)
     if os.path.isdir(output):
         raise UsageError(f"the output {str(output)!r} is a folder: it must be a file", "add a file name, e.g. tags.csv")
+    check_destination(output)
     outputs.files(output, format_name, videos)
     journal = Journal(output).path
     made = output, journal, Journal(output).windows_path
@@ -107,17 +109,17 @@ def _check_folder(output: Path, videos: Sequence[str], overwrite: bool, format_n
     made = {sha256 for _, hashes in recorded for sha256 in hashes}
     inputs = {identity(video) for video in videos}
     for file in outputs.files(output, format_name, videos).values():
-        if file.exists() and identity(file) in inputs:
+        if not os.path.exists(file) or os.path.isdir(file):
+            continue  # a name that no file can have costs its video alone
+        check_destination(file)
+        if identity(file) in inputs:
             raise UsageError(f"the output {str(file)!r} would replace an input", "choose another folder for -o")
-        if file.exists() and not overwrite and hash_file(file) not in made:
+        if not overwrite and hash_file(file) not in made:
             raise UsageError(
                 f"{str(file)!r} exists and is not as a run here made it: it is not replaced",
                 "choose another folder for -o, or add --overwrite",
             )
-    try:
-        output.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"cannot make the folder {str(output)!r}: {error.strerror}", "choose another -o") from error
+    make_folder(output)
 
 
 def _check_known(output: Path, videos: Sequence[str]) -> None:
@@ -213,21 +215,32 @@ class Batch:
                 self._places[video] = entry.start if entry.result.error is None else None
         self.finished = self.resumed = sum(place is not None for place in self._places.values())
 
-    def write(self, output: Path, format_name: str, journal: Journal) -> None:
+    def write(self, output: Path, format_name: str, journal: Journal) -> dict[str, str]:
         """Writes the results so far; the journal will know the files again. Raises OutputError.
 
-        In a folder of files, a failed video has none.
+        In a folder of files, a failed video has none. Gives the videos whose files could not be written, and why: they
+        are failed from now on. A full disk is an error of the run.
         """
         if self.part is not None:
             journal.note_shard(self.part.described(self._made_with))
         if not outputs.is_folder(output, format_name):
-            return outputs.write(output, format_name, self.results, lambda sha256: journal.note_outputs([sha256]))
+            note = lambda sha256: journal.note_outputs([sha256])  # noqa: E731
+            outputs.write(output, format_name, self.results, note, follow_link=True)
+            return {}
         places = outputs.files(output, format_name, self.videos)
         tagged = (result for result in self.results if result.error is None)
         journal.note_outputs(outputs.sha256(format_name, [result]) for result in tagged)
+        unwritten: dict[str, str] = {}
         for result in self.results:
-            if result.error is None:
-                outputs.write(places[result.video], format_name, [result])
+            try:
+                if result.error is None:
+                    outputs.write(places[result.video], format_name, [result])
+            except OutputError as error:
+                if getattr(error.__cause__, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
+                    raise
+                unwritten[result.video] = error.message
+        self.failed += len(unwritten)
+        return unwritten
 
     def _outcomes(self) -> Iterator[VideoResult]:
         """The unreadable first, then what the engine gives."""

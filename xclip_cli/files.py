@@ -1,21 +1,29 @@
 """Files: bundled folders, the user's cache, writing that is whole or not at all, hashes, names that can be shown."""
 
+import errno
 import hashlib
 import os
 import re
 import secrets
+import stat
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 
-from xclip_cli.errors import XclipError
+from xclip_cli.errors import OutputError, UsageError, XclipError
 
 CACHE_FOLDERS = {
     "clips": "training clips, decoded",
     "text": "features of labels",
     "sha256": "checksums of files",
 }
-_CACHED = re.compile(r"\.?[0-9a-f]{40,64}(\.safetensors|\.sqlite(-\w+)?)?(\.[\w-]+(\.part)?)?")
+_DRAFT = re.compile(r"\.xclip-([0-9a-f]{8})-(\d{1,20})-[0-9a-f]{8}\.part")
+_DRAFT_SECONDS = 86400.0  # a draft of another machine that nobody has written to for so long is nobody's
+_CACHED = re.compile(rf"\.?[0-9a-f]{{40,64}}(\.safetensors|\.sqlite(-\w+)?)?(\.[\w-]+(\.part)?)?|{_DRAFT.pattern}")
+_MOST_NAME_BYTES = 255
+_own_drafts: set[str] = set()  # names of those that this process writes now
 _PACKAGE = Path(__file__).resolve().parent
 _HARMLESS = "\u00a0\u3000\u200c\u200d"  # blanks, and what joins letters and emoji
 
@@ -62,29 +70,137 @@ def cached_files() -> dict[str, list[Path]]:
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def replacing(path: Path, follow_link: bool = False) -> Iterator[Path]:
     """A draft beside `path` for the body to write; then it takes the place of `path`, whole and on the disk.
 
-    Where the body raises, or the disk is full, `path` is as it was and no draft is left. Raises OSError.
+    Where the body raises, or the disk is full, `path` is as it was and no draft is left. What was there keeps its mode
+    and, if the system allows it, its owner. With `follow_link`, for a path that the user named, a link stays and the
+    file that it names is replaced; otherwise the link itself is. Raises OSError, also for what is no regular file.
     """
-    draft = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(3)}.part")
+    target = Path(os.path.realpath(path)) if follow_link else Path(path)
+    before = _status(target, follow_link)
+    _remove_stale_drafts(target.parent)
+    draft = target.with_name(f".xclip-{_host()}-{os.getpid()}-{secrets.token_hex(4)}.part")
+    _own_drafts.add(draft.name)
     try:
-        draft.touch()
-        mode = draft.stat().st_mode  # what the user's umask gives: some writers make a file for its owner alone
+        os.close(os.open(draft, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+        mode = stat.S_IMODE((before or os.stat(draft)).st_mode)  # for a new file what the user's umask gives
+        draft.chmod(mode | stat.S_IRUSR | stat.S_IWUSR)
         yield draft
-        draft.chmod(mode)
+        draft.chmod(mode | stat.S_IRUSR | stat.S_IWUSR)  # some writers make a file of their own, for its owner alone
         with open(draft, "rb+") as stream:
             os.fsync(stream.fileno())
-        draft.replace(path)
+        if before is not None and hasattr(os, "chown"):
+            for owner in ((-1, before.st_gid), (before.st_uid, -1)):
+                with suppress(OSError):
+                    os.chown(draft, *owner)
+        draft.chmod(mode)
+        draft.replace(target)
     except BaseException:
         with suppress(OSError):
             draft.unlink()
         raise
+    finally:
+        _own_drafts.discard(draft.name)
 
 
-def write_text(path: Path, text: str) -> None:
-    """Writes UTF-8, with line ends as they are, whole or not at all. Raises OSError."""
-    with replacing(path) as draft:
+def _status(target: Path, follow_link: bool) -> os.stat_result | None:
+    """What is known of the regular file there; None where there is none yet, or a link to be replaced."""
+    try:
+        found = os.lstat(target)
+    except FileNotFoundError:
+        return None
+    if stat.S_ISLNK(found.st_mode):
+        if follow_link:
+            raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
+        return None
+    if not stat.S_ISREG(found.st_mode):
+        raise OSError(errno.EINVAL, f"it is {_kind(found.st_mode)}, not a file")
+    return found
+
+
+def _kind(mode: int) -> str:
+    kinds = (stat.S_ISDIR, "a folder"), (stat.S_ISFIFO, "a FIFO"), (stat.S_ISSOCK, "a socket")
+    return next((kind for matches, kind in kinds if matches(mode)), "a device")
+
+
+@cache
+def _host() -> str:
+    """Where a process number means this process: the machine and, on Linux, the container."""
+    import platform  # here, so that light commands start without it
+
+    name = platform.node()
+    with suppress(OSError):
+        name += os.readlink("/proc/self/ns/pid")
+    return hashlib.sha256(name.encode()).hexdigest()[:8]
+
+
+@cache
+def _remove_stale_drafts(folder: Path) -> None:
+    """Delete what killed processes left half written in the folder; once for each folder and process."""
+    with suppress(OSError), os.scandir(folder) as entries:
+        for entry in entries:
+            name = _DRAFT.fullmatch(entry.name)
+            if name and entry.is_file(follow_symlinks=False) and entry.name not in _own_drafts:
+                ended = name[1] == _host() and not _is_running(int(name[2]))
+                with suppress(OSError):
+                    if ended or time.time() - entry.stat(follow_symlinks=False).st_mtime > _DRAFT_SECONDS:
+                        os.unlink(entry.path)
+
+
+def _is_running(process: int) -> bool:
+    """Whether another process of this number runs on this host. Where nobody can say, it does."""
+    if process == os.getpid():
+        return False
+    try:
+        if os.name == "posix":
+            os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except OSError:
+        pass
+    return True
+
+
+def check_destination(path: Path, what: str = "the output") -> None:
+    """Raise UsageError where no file can be put at `path`: a device, FIFO or socket, a loop of links, a name too long.
+
+    A folder passes: whoever wants a file says so in better words. A link is followed.
+    """
+    try:
+        mode = os.stat(path).st_mode
+        if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+            raise UsageError(f"{what} {str(path)!r} is {_kind(mode)}, not a file", "-o - writes to standard output")
+    except FileNotFoundError:
+        if os.path.islink(path) and not os.path.isdir(folder := os.path.dirname(os.path.realpath(path))):
+            raise UsageError(f"{what} {str(path)!r} is a link into {folder!r}, which is not there", "mend it") from None
+    except OSError as error:
+        raise UsageError(f"{what} {str(path)!r} cannot be written: {error.strerror}", "choose another name") from error
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder for output, and those above it. Raises UsageError where a file is there, OutputError."""
+    if os.path.exists(path) and not os.path.isdir(path):
+        raise UsageError(f"the output {str(path)!r} is a file: it must be a folder", "choose another one")
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"cannot make the folder {str(path)!r}: {error.strerror}", "choose another one") from error
+
+
+def beside(path: Path, suffix: str) -> Path:
+    """The path with `suffix` after its name. A name of more than 255 bytes is cut, and told apart by a hash."""
+    name = os.fsencode(path.name)
+    if len(name) + len(suffix) > _MOST_NAME_BYTES:
+        digest = hashlib.sha256(name).hexdigest()[:16]
+        kept = name[: _MOST_NAME_BYTES - len(suffix) - len(digest) - 1].decode(errors="ignore")
+        return path.with_name(f"{kept}-{digest}{suffix}")
+    return path.with_name(path.name + suffix)
+
+
+def write_text(path: Path, text: str, follow_link: bool = False) -> None:
+    """Writes UTF-8, with line ends as they are, as `replacing` does. Raises OSError."""
+    with replacing(path, follow_link) as draft:
         draft.write_bytes(text.encode())
 
 

@@ -19,6 +19,7 @@ from tempfile import SpooledTemporaryFile
 from typing import BinaryIO, NamedTuple
 
 from xclip_cli.errors import OutputError
+from xclip_cli.files import beside
 from xclip_cli.results import Segment, Tag, VideoResult
 
 
@@ -139,8 +140,9 @@ class Journal:
     """
 
     def __init__(self, output: Path):
-        self.path = output / "tags.journal" if output.is_dir() else output.with_name(output.name + ".journal")
-        self.windows_path = self.path.with_name(self.path.name + ".windows")
+        folder = output.is_dir()
+        self.path = output / "tags.journal" if folder else beside(output, ".journal")
+        self.windows_path = output / "tags.journal.windows" if folder else beside(output, ".journal.windows")
         self._file = self._reader = self._windows_file = None
         self._last_line = b""
         self._windows: dict[str, list[dict]] = {}

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from xclip_cli.files import replacing
 from xclip_cli.metrics import Bin
 
 _DPI = 120
@@ -28,7 +29,7 @@ def draw_curves(history: Sequence[Mapping[str, Any]], path: Path) -> None:
     left.xaxis.get_major_locator().set_params(integer=True)
     left.grid(alpha=0.3)
     figure.legend(loc="outside upper center", ncols=3)
-    figure.savefig(path, dpi=_DPI)
+    _save(figure, path)
 
 
 def draw_confusion(counts: np.ndarray, names: Sequence[str], path: Path) -> None:
@@ -48,7 +49,7 @@ def draw_confusion(counts: np.ndarray, names: Sequence[str], path: Path) -> None
         for i, j in np.argwhere(counts):
             shade = "white" if shares[i, j] > 0.5 else "black"
             axes.text(j, i, int(counts[i, j]), ha="center", va="center", fontsize=8, color=shade)
-    figure.savefig(path, dpi=_DPI)
+    _save(figure, path)
 
 
 def draw_reliability(bins: Sequence[Bin], error: float, path: Path) -> None:
@@ -64,7 +65,7 @@ def draw_reliability(bins: Sequence[Bin], error: float, path: Path) -> None:
     above.set(ylabel="share that is right", ylim=(0, 1), title=f"expected calibration error {100 * error:.1f} %")
     below.bar(centres, [b.count for b in bins], width, edgecolor="white", color="grey")
     below.set(xlabel="score of the best label", ylabel="clips", xlim=(0, 1))
-    figure.savefig(path, dpi=_DPI)
+    _save(figure, path)
 
 
 def draw_throughput(rows: Sequence[Mapping[str, Any]], title: str, path: Path) -> None:
@@ -102,7 +103,7 @@ def draw_throughput(rows: Sequence[Mapping[str, Any]], title: str, path: Path) -
     handles = [axes.scatter([], [], color=colour, alpha=0.7, label=name) for name, colour in marks.items()]
     handles.append(axes.scatter([], [], facecolors="none", edgecolors="grey", label="no published K400 accuracy"))
     axes.legend(handles=handles, title="number and size: published K400 top-1", loc="best", fontsize=8)
-    figure.savefig(path, dpi=_DPI)
+    _save(figure, path)
 
 
 def draw_caption(lines: Sequence[tuple[str, str]], width: int, height: int) -> tuple[int, int, np.ndarray]:
@@ -152,6 +153,11 @@ def _figure(width: float, height: float, nrows: int = 1, height_ratios: Sequence
 
     figure = Figure((width, height), layout="constrained")
     return figure, figure.subplots(nrows, height_ratios=height_ratios, **shared)
+
+
+def _save(figure, path: Path) -> None:
+    with replacing(path) as draft:
+        figure.savefig(draft, dpi=_DPI, format="png")
 
 
 def _add_legend(figure, lines: Sequence[str]) -> None:

@@ -3,8 +3,10 @@
 A video's shard is told by its name alone, so that every machine cuts alike and another file moves none.
 """
 
+import codecs
 import hashlib
 import heapq
+import itertools
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,7 +15,7 @@ from pathlib import Path
 
 from xclip_cli import outputs
 from xclip_cli.errors import UsageError
-from xclip_cli.files import hash_file
+from xclip_cli.files import check_destination, hash_file
 from xclip_cli.journal import Journal
 from xclip_cli.video.finding import Found, identity
 
@@ -113,15 +115,23 @@ def merge(files: Sequence[Path], output: Path, overwrite: bool = False) -> int:
     for file in (output, *files):
         if outputs.format_of(file) != format_name or format_name not in FORMATS:
             raise UsageError(f"{str(file)!r} cannot be merged: all files are csv, or all json, or all jsonl")
+    check_destination(output)
     if output.exists() and identity(output) in map(identity, files):
         raise UsageError(f"the output {str(output)!r} would replace an input", "choose another -o")
     if output.exists() and not overwrite:
         raise UsageError(f"the output {str(output)!r} exists", "add --overwrite to replace it")
     parts = {file: _made_as(file) for file in files}
     _check(parts)
+    if format_name == "csv" and all(map(_has_bom, files)):
+        format_name = "excel"
     form = outputs.FORMATS[format_name]()
     outputs.save(output, form.joined(_in_order(parts, form)))
     return next(iter(parts.values())).videos
+
+
+def _has_bom(file: Path) -> bool:
+    with file.open("rb") as stream:
+        return stream.read(len(codecs.BOM_UTF8)) == codecs.BOM_UTF8
 
 
 def _made_as(file: Path) -> Part:
@@ -168,10 +178,10 @@ def _check(parts: Mapping[Path, Part]) -> None:
             )
         if (twin := seen.setdefault(part.number, file)) != file:
             raise UsageError(f"{str(twin)!r} and {str(file)!r} are both shard {part.number}/{part.of}")
-    missing = [number for number in range(1, model.of + 1) if number not in seen]
-    if missing:
-        more = f", and {len(missing) - 1} more" if len(missing) > 1 else ""
-        raise UsageError(f"shard {missing[0]}/{model.of} is missing{more}", "name the outputs of all shards")
+    if missing := model.of - len(seen):  # never a list of them: a note may claim any number
+        first_missing = next(number for number in itertools.count(1) if number not in seen)
+        more = f", and {missing - 1} more" if missing > 1 else ""
+        raise UsageError(f"shard {first_missing}/{model.of} is missing{more}", "name the outputs of all shards")
 
 
 def _in_order(parts: Mapping[Path, Part], form) -> Iterator[str]:

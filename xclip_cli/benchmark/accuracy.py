@@ -15,7 +15,8 @@ import torch
 from torch import nn
 
 from xclip_cli import __version__
-from xclip_cli.errors import ModelError, OutputError, UsageError, VideoError
+from xclip_cli.errors import ModelError, UsageError, VideoError
+from xclip_cli.files import make_folder
 from xclip_cli.journal import Journal, video_key
 from xclip_cli.labels import LabelSet
 from xclip_cli.metrics import Bin, calibration, class_accuracies, confusion, hits, interval, share
@@ -227,7 +228,9 @@ def run(
     task = read_task(data, label_set, settings)
     settings = replace(settings, tag=replace(settings.tag, top_k=TOP))
     rows, absent = variants(task.label_set, settings)
-    with Journal(_folder(output) / PREDICTIONS) if output else nullcontext() as journal:
+    if output:
+        make_folder(output)
+    with Journal(output / PREDICTIONS) if output else nullcontext() as journal:
         known = journal.load() if journal else {}
         keys = {(i, s): _key(row, s) for i, row in enumerate(rows) for s in task.samples}
         found = {index: known[key] for index, key in keys.items() if key in known}
@@ -298,16 +301,6 @@ def _result(row: Variant, sample: Sample, segment: Segment | None = None, warnin
 def _key(row: Variant, sample: Sample) -> str:
     span = [sample.start_seconds, sample.end_seconds]
     return video_key(sample.path, json.dumps([row.configuration, *span]))
-
-
-def _folder(output: Path) -> Path:
-    if output.exists() and not output.is_dir():
-        raise UsageError(f"the output {str(output)!r} is a file: it must be a folder", "choose another -o")
-    try:
-        output.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"cannot make the folder {str(output)!r}: {error.strerror}") from error
-    return output
 
 
 def _facts(task: Task, row: Variant, settings: AccuracySettings) -> dict[str, str]:

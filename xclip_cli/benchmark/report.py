@@ -6,10 +6,10 @@ from pathlib import Path
 
 from xclip_cli import outputs
 from xclip_cli.errors import OutputError
-from xclip_cli.files import one_line, printable, write_text
+from xclip_cli.files import printable, write_text
 from xclip_cli.metrics import class_accuracies
 from xclip_cli.outputs.csv import table as table_csv
-from xclip_cli.outputs.markdown import percent, table
+from xclip_cli.outputs.markdown import Code, escaped, percent, table
 from xclip_cli.plots import draw_confusion, draw_reliability
 
 from .accuracy import PREDICTIONS, Evaluation, Scores, Variant
@@ -54,8 +54,8 @@ def write(evaluation: Evaluation, folder: Path, command: str) -> None:
         *((name, *row) for name, row in zip(names, first.confusion.tolist(), strict=True)),
     ]
     try:
-        text = json.dumps({"about": about, "rows": rows(evaluation)}, indent=1, ensure_ascii=False)
-        write_text(folder / "accuracy.json", text + "\n")
+        document = json.dumps({"about": about, "rows": rows(evaluation)}, indent=1, ensure_ascii=False)
+        write_text(folder / "accuracy.json", document + "\n")
         write_text(folder / "accuracy.csv", table_csv(_lines(rows(evaluation))))
         write_text(folder / "classes.csv", table_csv(_classes(evaluation)))
         write_text(folder / "confusion.csv", table_csv(confused))
@@ -85,14 +85,14 @@ def _classes(evaluation: Evaluation) -> list[tuple]:
 
 
 def _markdown(evaluation: Evaluation, command: str) -> str:
-    facts = {"command": f"`{command}`", **evaluation.facts}
+    facts = {"command": Code(command), **evaluation.facts}
     (heads, *lines), (class_heads, *classes) = _lines(rows(evaluation)), _classes(evaluation)
     parts = ["# Accuracy", table(("", ""), facts.items()), table(heads, lines)]
     if evaluation.warnings:
-        parts.append("\n".join("- " + one_line(warning) for warning in evaluation.warnings))
+        parts.append("\n".join("- " + escaped(warning) for warning in evaluation.warnings))
     failed = [result for result in evaluation.results[0] if result.error is not None]
     if failed:
-        texts = ("- " + one_line(f"{result.video}: {result.error}") for result in failed)
+        texts = ("- " + escaped(f"{result.video}: {result.error}") for result in failed)
         parts += ["## Clips that were not measured", "\n".join(texts)]
     parts += ["## Classes", table(class_heads, classes)]
     return "\n\n".join(parts) + "\n"

@@ -79,7 +79,6 @@ class Speed:
         title = f"{self.machine['device']}, {self.machine['threads']} threads, {self.machine['dtype']}"
         text = json.dumps({"machine": self.machine, "rows": self.rows}, indent=1)
         try:
-            folder.mkdir(parents=True, exist_ok=True)
             write_text(folder / "speed.csv", table([self.rows[0], *(row.values() for row in self.rows)]))
             write_text(folder / "speed.json", text + "\n")
             draw_throughput(self.rows, title, folder / "speed.png")

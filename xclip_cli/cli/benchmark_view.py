@@ -7,6 +7,7 @@ from xclip_cli.batch import find_videos
 from xclip_cli.cli import console, options, progress
 from xclip_cli.cli.tag_view import count_skipped
 from xclip_cli.errors import Interrupted
+from xclip_cli.files import make_folder
 from xclip_cli.labels import LabelSet
 from xclip_cli.settings import AccuracySettings, SpeedSettings
 
@@ -15,6 +16,8 @@ def show_speed(settings: SpeedSettings, output: Path | None) -> None:
     """Two tables on stdout: all networks, then where the time of ours goes."""
     from xclip_cli.benchmark import speed
 
+    if output:
+        make_folder(output)
     with console.err().status("starting") as status:
         found = speed.run(settings, lambda text: status.update(console.shown(text)))
     for name, value in found.machine.items():

@@ -6,7 +6,7 @@ import typer
 
 from xclip_cli.cli import console, options
 from xclip_cli.errors import OutputError, UsageError
-from xclip_cli.files import write_text
+from xclip_cli.files import check_destination, write_text
 from xclip_cli.settings import TagSettings
 
 
@@ -33,6 +33,7 @@ def calibrate(
     """
     if output.suffix not in (".yaml", ".yml"):
         raise UsageError(f"the output {str(output)!r} is no YAML file", "call it labels.yaml")
+    check_destination(output)
     if output.exists() and not overwrite:
         raise UsageError(f"the output {str(output)!r} is there already", "choose another -o, or add --overwrite")
     from xclip_cli import calibrate as fitting  # here, so that every other command starts without it
@@ -56,9 +57,9 @@ def calibrate(
         console.print_warning(f"not used: {sample.path}: {reason}")
     pictures = {name: output.with_name(f"{output.stem}.{name}.png") for name in ("before", "after")}
     try:
-        write_text(output, label_sets.dump(found.label_set))
         draw_reliability(found.before.bins, found.before.error, pictures["before"])
         draw_reliability(found.after.bins, found.after.error, pictures["after"])
+        write_text(output, label_sets.dump(found.label_set), follow_link=True)  # last: a killed run is not refused
     except OSError as error:
         raise OutputError(
             f"cannot write {str(output)!r}: {error.strerror}", "free space, or choose another -o"

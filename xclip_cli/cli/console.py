@@ -1,12 +1,62 @@
 """The two consoles of the program: data on stdout, everything else on stderr."""
 
+import io
 import os
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from functools import cache
 
-from xclip_cli.errors import XclipError
+from xclip_cli.errors import OutputError, XclipError
 from xclip_cli.files import one_line
+
+_BAR_WIDTH = 24
+
+
+class _Stdout(io.FileIO):
+    """Standard output, of which a failed write is an OutputError; a closed pipe stays a BrokenPipeError."""
+
+    def write(self, data) -> int | None:
+        try:
+            return super().write(data)
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            discard_stdout()
+            reason = error.strerror or error
+            raise OutputError(f"cannot write to standard output: {reason}", "free space, or write elsewhere") from error
+
+
+class _Stderr(io.FileIO):
+    """Standard error; what cannot be written there is lost, and the run goes on."""
+
+    def write(self, data) -> int | None:
+        with suppress(OSError):
+            return super().write(data)
+        return len(data)
+
+
+def prepare_streams() -> None:
+    """Make the standard streams such that text of any alphabet can be written, and that a failure is one plain line.
+
+    A stream that was closed by whoever started the program is one that cannot be read or written.
+    """
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            nowhere = os.open(os.devnull, os.O_WRONLY if name == "stderr" else os.O_RDONLY)
+            os.dup2(nowhere, number)
+            if nowhere != number:
+                os.close(nowhere)
+            setattr(sys, name, open(number, "w" if number else "r", encoding="utf-8", closefd=False))  # noqa: SIM115
+    for name, kind, errors in (("stdout", _Stdout, "replace"), ("stderr", _Stderr, "backslashreplace")):
+        stream = getattr(sys, name)
+        with suppress(OSError, ValueError, AttributeError):  # no file, or one that takes nothing: left as it is
+            stream.flush()
+            stream.reconfigure(errors=errors)
+            if not stream.isatty():
+                raw = io.BufferedWriter(kind(stream.fileno(), "w", closefd=False))
+                text = io.TextIOWrapper(raw, stream.encoding, errors, line_buffering=name == "stderr")
+                setattr(sys, name, text)
 
 
 @cache
@@ -57,6 +107,13 @@ def shown(text: str) -> str:
     return escape(one_line(text))
 
 
+def score_bar(share: float) -> str:
+    """A bar of 24 letters, in Rich's markup, filled to this share."""
+    full, empty = ("█", "░") if sys.stdout.encoding.lower().startswith("utf") else ("#", ".")
+    filled = round(max(0.0, share) * _BAR_WIDTH)
+    return f"[green]{full * filled}[/][dim]{empty * (_BAR_WIDTH - filled)}[/]"
+
+
 def clock(seconds: float) -> str:
     """h:mm:ss.s"""
     minutes, seconds = divmod(round(seconds, 1), 60)
@@ -88,6 +145,16 @@ def print_table(columns: Sequence[tuple[str, str, int | None]], rows: Sequence[M
 
     cells = [[cell(row[key], digits) for key, _, digits in columns] for row in rows]
     print_rows([head for _, head, _ in columns], cells)
+
+
+def write(piece: bytes) -> None:
+    """A piece of a document on stdout, at once; a terminal gets it without what would command it."""
+    if stdout_is_terminal():
+        sys.stdout.write("\n".join(map(one_line, piece.decode().removeprefix("\ufeff").split("\n"))))
+        sys.stdout.flush()
+    else:
+        sys.stdout.buffer.write(piece)
+        sys.stdout.buffer.flush()
 
 
 def discard_stdout() -> None:

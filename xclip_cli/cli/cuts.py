@@ -18,14 +18,6 @@ class Part(NamedTuple):
     label: str
 
 
-def prepare(folder: Path) -> None:
-    """Makes the folder. Raises OutputError where it cannot be made."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"cannot make the folder {str(folder)!r}: {error.strerror}", "choose another one") from error
-
-
 def write(parts: Sequence[Part], inputs: Iterable[str], folder: Path, timeout_seconds: float, quiet: bool) -> int:
     """Writes each part to a file, names on stderr what fails, and gives how many did; no input is replaced."""
     from xclip_cli.video import cutting  # here, since it takes PyAV
@@ -37,7 +29,7 @@ def write(parts: Sequence[Part], inputs: Iterable[str], folder: Path, timeout_se
             name = cutting.free_name(cutting.cut_name(part.video, part.label, part.start_seconds), taken)
             try:
                 ways[cutting.cut(*part[:3], folder / name, timeout_seconds)] += 1
-            except VideoError as error:
+            except (VideoError, OutputError) as error:
                 ways["failed"] += 1
                 console.err().print(f"[red]failed:[/] {console.shown(name)}: {console.shown(error.message)}")
             update(number, failed=ways["failed"])

@@ -51,7 +51,7 @@ def finetune(
         raise UsageError("--ablate cannot be resumed", "start it anew, without --resume")
     from xclip_cli.cli import finetune_view as view  # here, so that every other command starts without it
 
-    command = shlex.join(["xclip", *sys.argv[1:]])
+    command = shlex.join(["xclip", *(argument for argument in sys.argv[1:] if argument != "--resume")])
     if check:
         view.show_check(data, settings)
     elif ablate:

@@ -53,7 +53,7 @@ def show_run(data: str, output: Path, settings: FinetuneSettings, resume: bool, 
     checkpoint, first, asked = open_model(settings.model), _is_first(), []
     with progress.bar(_READING, hidden=not first) as on_progress:
         for event in run(data, output, settings, checkpoint, on_progress, lambda: bool(asked), command, resume):
-            if isinstance(event, Ready):
+            if isinstance(event, Ready) and event.stops_after_step:
                 _listen(asked)
             if isinstance(event, Report):
                 _show_report(event, output)

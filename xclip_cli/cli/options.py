@@ -11,16 +11,20 @@ from typer import Argument, Option
 from xclip_cli.cli import completions
 from xclip_cli.errors import UsageError
 from xclip_cli.settings import SpeedSettings
+from xclip_cli.video.source import looks_binary
 
+_HEAD_BYTES = 65536
 DEFAULT_LABELSET = "everyday"
 _MODEL, _LABELS, _VIEWS, _RUN, _OUT = "Model", "Labels", "Views", "Running", "Output"
 _TIME, _INDEX = "Timeline", "Index"
+_FORMAT_HELP = "Default: by the file's suffix. excel: a CSV with the mark by which Excel knows UTF-8."
 _CLIPS, _LEARNS, _TRAINING = "Clips", "What learns", "Training"
 
 
 class Format(str, Enum):
     table = "table"
     csv = "csv"
+    excel = "excel"
     json = "json"
     jsonl = "jsonl"
     parquet = "parquet"
@@ -31,6 +35,7 @@ class Format(str, Enum):
 class MomentFormat(str, Enum):
     table = "table"
     csv = "csv"
+    excel = "excel"
     json = "json"
     jsonl = "jsonl"
 
@@ -164,7 +169,8 @@ Output = Annotated[
     ),
 ]
 OutputFormat = Annotated[
-    Format | None, Option("--format", "-f", help="Default: by the file's suffix.", rich_help_panel=_OUT)
+    Format | None,
+    Option("--format", "-f", help=_FORMAT_HELP, rich_help_panel=_OUT),
 ]
 Overwrite = Annotated[bool, Option("--overwrite", help="Start over and replace the output.", rich_help_panel=_OUT)]
 Report = Annotated[
@@ -197,7 +203,8 @@ Since = Annotated[str | None, Option(help="Look in files changed no longer ago t
 NumMoments = Annotated[int, Option("--top-k", "-k", min=1, help="How many moments.")]
 MomentsOutput = Annotated[str | None, Option("--output", "-o", help="Write to this file.", rich_help_panel=_OUT)]
 MomentsFormat = Annotated[
-    MomentFormat | None, Option("--format", "-f", help="Default: by the file's suffix.", rich_help_panel=_OUT)
+    MomentFormat | None,
+    Option("--format", "-f", help=_FORMAT_HELP, rich_help_panel=_OUT),
 ]
 CutMoments = Annotated[
     Path | None, Option("--cut", help="Write each moment to a small video in this folder.", rich_help_panel=_OUT)
@@ -292,7 +299,13 @@ def read_paths(paths: list[str]) -> tuple[list[str], list[str]]:
     named = [path for path in paths if path != "-"]
     if len(named) == len(paths):
         return named, []
-    data = sys.stdin.buffer.read()
+    data = sys.stdin.buffer.read(_HEAD_BYTES)
+    if looks_binary(data):
+        raise UsageError(
+            "standard input is a video or other binary data: - takes a list of names, one a line",
+            "save it to a file and name that, or list names: ls *.mp4 | xclip tag -",
+        )
+    data += sys.stdin.buffer.read()
     names = data.split(b"\0") if b"\0" in data else data.splitlines()
     return named, [os.fsdecode(name) for name in names if name]
 

@@ -1,18 +1,15 @@
 """What a person sees of a search, and the files that it writes."""
 
 import os
-import sys
 from pathlib import Path
 
 from xclip_cli.cli import console
 from xclip_cli.errors import OutputError, UsageError
-from xclip_cli.files import write_text
+from xclip_cli.files import check_destination, make_folder, write_text
 from xclip_cli.outputs.moments import DOCUMENTS
 from xclip_cli.results import SCORE_DIGITS, Moment, Segment, Tag, VideoResult, moment_rows
 from xclip_cli.search import Answer
 from xclip_cli.settings import TagSettings
-
-_BAR_WIDTH = 24
 
 
 def choose_format(asked: str | None, output: str | None, target: Path | None) -> str:
@@ -33,16 +30,16 @@ def choose_format(asked: str | None, output: str | None, target: Path | None) ->
 
 def check_files(target: Path | None, report: Path | None, cut: Path | None, overwrite: bool) -> None:
     """Raises UsageError where a file would be lost, OutputError where the folder for cuts cannot be made."""
-    if target is not None and target.exists() and not overwrite:
-        raise UsageError(f"the output {str(target)!r} exists", "add --overwrite to replace it")
+    if target is not None:
+        check_destination(target)
+        if target.exists() and not overwrite:
+            raise UsageError(f"the output {str(target)!r} exists", "add --overwrite to replace it")
     if report is not None:
         from xclip_cli.cli.tag_files import check_file
 
         check_file("--report", report, (".html", ".htm"), (), overwrite)
     if cut is not None:
-        from xclip_cli.cli import cuts
-
-        cuts.prepare(cut)
+        make_folder(cut)
 
 
 def show(answer: Answer, query: str, model: str, format_name: str, target: Path | None, quiet: bool) -> None:
@@ -64,25 +61,17 @@ def show(answer: Answer, query: str, model: str, format_name: str, target: Path 
 
 
 def _write(text: str, target: Path | None) -> None:
+    if target is None:
+        return console.write(text.encode())
     try:
-        if target:
-            write_text(target, text)
-        else:
-            sys.stdout.buffer.write(text.encode())
-            sys.stdout.buffer.flush()
-    except BrokenPipeError:
-        raise
+        write_text(target, text, follow_link=True)
     except OSError as error:
-        if target is None:
-            console.discard_stdout()
-        where = repr(str(target)) if target else "standard output"
-        raise OutputError(f"cannot write to {where}: {error.strerror}", "free space, or use another -o") from error
+        raise OutputError(f"cannot write {str(target)!r}: {error.strerror}", "free space, or use another -o") from error
 
 
 def _print_table(moments: list[Moment]) -> None:
     for moment in moments:
-        filled = round(max(moment.score, 0.0) * _BAR_WIDTH)
-        bar = f"[green]{'█' * filled}[/][dim]{'░' * (_BAR_WIDTH - filled)}[/]"
+        bar = console.score_bar(moment.score)
         when = f"{console.clock(moment.start_seconds)} - {console.clock(moment.end_seconds)}"
         score = f"{moment.score:.{SCORE_DIGITS}f}"
         console.out().print(f"{score:>7}  {bar}  {when}  {console.shown(_near(moment.video))}")

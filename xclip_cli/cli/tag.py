@@ -103,7 +103,8 @@ def tag(
         shown = view.watch(job, job.run(journal, fresh=overwrite), bar, strict, quiet, verbose)
         if target:
             deque(shown, maxlen=0)
-            job.write(target, format_name, journal)
+            for video, reason in job.write(target, format_name, journal).items():
+                console.print_named("red", "failed:", f"{video}: {reason}")
         else:
             view.print_results(format_name, batch.in_order(found.videos, shown), len(found.videos))
         lost = beside.write(job, quiet)

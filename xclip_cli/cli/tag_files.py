@@ -7,6 +7,7 @@ from pathlib import Path
 from xclip_cli.batch import Batch
 from xclip_cli.cli import console, progress
 from xclip_cli.errors import UsageError, XclipError
+from xclip_cli.files import check_destination
 from xclip_cli.outputs import html, xmp
 from xclip_cli.results import VideoResult
 from xclip_cli.settings import TagSettings
@@ -80,6 +81,7 @@ def _sure(label_set, settings: TagSettings) -> set[str]:
 
 def check_file(option: str, path: Path, suffixes: Sequence[str], inputs: Iterable, overwrite: bool) -> None:
     """Raises UsageError where a file cannot be written, or is one of the ``inputs`` (identities) or somebody's own."""
+    check_destination(path, option)
     if path.suffix.lower() not in suffixes or path.is_dir():
         raise UsageError(f"{option} is {str(path)!r}: it must be a file *{suffixes[0]}", "rename it")
     if not path.parent.is_dir():

@@ -1,6 +1,5 @@
 """What a person sees of tagging: the table, the progress bar, warnings and the closing line."""
 
-import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,8 +9,8 @@ from rich.table import Table
 from xclip_cli.batch import Batch
 from xclip_cli.checkpoint import Checkpoint
 from xclip_cli.cli import console, cuts, progress
-from xclip_cli.errors import Interrupted, OutputError, UsageError, VideoError
-from xclip_cli.files import index_dir
+from xclip_cli.errors import Interrupted, UsageError, VideoError
+from xclip_cli.files import index_dir, make_folder
 from xclip_cli.index.store import Store
 from xclip_cli.index.tags import IndexedTags
 from xclip_cli.labels import typed
@@ -21,7 +20,6 @@ from xclip_cli.settings import TagSettings
 from xclip_cli.shards import Shard
 from xclip_cli.video.finding import LINK, Found
 
-_BAR_WIDTH = 24
 _MAX_REASONS = 8
 _GO_ON = "with -o FILE nothing finished is lost: run the same command again to go on"
 
@@ -157,16 +155,7 @@ def print_results(format_name: str, results: Iterable[VideoResult], num_videos: 
     if format_name == "parquet" and console.stdout_is_terminal():
         raise UsageError("parquet is not for a terminal", "name a file: -o tags.parquet")
     for piece in FORMATS[format_name]().pieces(results):
-        try:
-            sys.stdout.buffer.write(piece)
-            sys.stdout.buffer.flush()
-        except BrokenPipeError:
-            raise
-        except OSError as error:
-            console.discard_stdout()
-            raise OutputError(
-                f"cannot write to standard output: {error.strerror}", "free space, or use -o FILE"
-            ) from error
+        console.write(piece)
 
 
 def _print_table(result: VideoResult) -> None:
@@ -182,12 +171,10 @@ def _table(segments: Sequence[Segment]) -> Table:
     table = Table.grid(padding=(0, 2))
     for segment in segments:
         for tag in segment.tags:
-            filled = round((tag.score or 0.0) * _BAR_WIDTH)
-            bar = f"[green]{'█' * filled}[/][dim]{'░' * (_BAR_WIDTH - filled)}[/]"
             score = "" if tag.score is None else f"{tag.score:.{SCORE_DIGITS}f}"
             span = f"{console.clock(segment.start_seconds)} - {console.clock(segment.end_seconds)}"
             when = "" if tag.peak_score is None else span
-            table.add_row(when, console.shown(tag.label), bar, score)
+            table.add_row(when, console.shown(tag.label), console.score_bar(tag.score or 0.0), score)
     return table
 
 
@@ -195,7 +182,7 @@ def prepare_cuts(folder: Path, settings: TagSettings) -> None:
     """Makes the folder for --cut. Raises UsageError without --window, OutputError where it cannot be made."""
     if settings.window_seconds is None:
         raise UsageError("--cut takes the segments of a timeline", "add --window auto")
-    cuts.prepare(folder)
+    make_folder(folder)
 
 
 def cut_segments(job: Batch, folder: Path, quiet: bool) -> int:

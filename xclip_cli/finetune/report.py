@@ -12,7 +12,7 @@ from torch import Tensor
 from xclip_cli.errors import OutputError
 from xclip_cli.files import printable, write_text
 from xclip_cli.metrics import confusion
-from xclip_cli.outputs.markdown import percent, table
+from xclip_cli.outputs.markdown import escaped, percent, table
 from xclip_cli.plots import draw_confusion, draw_curves
 
 from .clipsets import Splits
@@ -93,7 +93,7 @@ class Report:
             ) from error
 
     def _markdown(self, title: str) -> str:
-        parts = [f"# {title}", self.verdict, table(("", ""), self.facts.items())]
+        parts = [f"# {escaped(title)}", self.verdict, table(("", ""), self.facts.items())]
         rows = [(name, percent(a), percent(b)) for name, (a, b) in self.accuracies().items()]
         parts += ["## Accuracy, %", table(("", "before, by name", "after"), rows)]
         if not self.splits.others:
@@ -103,12 +103,12 @@ class Report:
             parts += ["## Most confused", self._confused()]
         leaking = leaks(self.splits.train, self.splits.val, self.findings)
         if leaking:
-            lines = (f"- {a.path} = {b.path}: {why}" for a, b, why in leaking)
+            lines = ("- " + escaped(f"{a.path} = {b.path}: {why}") for a, b, why in leaking)
             parts += ["## Leaks: learned from and validated on", "\n".join(lines)]
         if twins := self.findings.twins(self.splits.train) + self.findings.twins(self.splits.val):
-            parts += ["## The same file twice", "\n".join(f"- {a.path} = {b.path}" for a, b in twins)]
+            parts += ["## The same file twice", "\n".join("- " + escaped(f"{a.path} = {b.path}") for a, b in twins)]
         if self.findings.unreadable:
-            lines = (f"- {sample.path}: {reason}" for sample, reason in self.findings.unreadable.items())
+            lines = ("- " + escaped(f"{sample.path}: {reason}") for sample, reason in self.findings.unreadable.items())
             parts += ["## Left out: cannot be read", "\n".join(lines)]
         return "\n\n".join(parts) + "\n"
 

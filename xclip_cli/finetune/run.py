@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from xclip_cli import __version__
 from xclip_cli.checkpoint import Checkpoint, save
 from xclip_cli.errors import OutputError, UsageError
-from xclip_cli.files import printable, write_text
-from xclip_cli.outputs.markdown import percent, table
+from xclip_cli.files import make_folder, printable, write_text
+from xclip_cli.outputs.markdown import Code, escaped, percent, table
 from xclip_cli.samples import Sample, label_names
 from xclip_cli.settings import FinetuneSettings
 
@@ -63,6 +63,7 @@ class Ready:
     findings: Findings
     trained_parameters: int
     memory_bytes: int
+    stops_after_step: bool
 
 
 def run(
@@ -84,17 +85,17 @@ def run(
     with opened(data, settings, checkpoint, on_progress) as job:
         before = _scores(job)
         if job.regime.head == "probe":
-            _make_folder(output)
-            yield Ready(job.splits, job.findings, len(job.names) * job.model.config.embed_dim, _memory(job))
+            make_folder(output)
+            yield Ready(job.splits, job.findings, len(job.names) * job.model.config.embed_dim, _memory(job), False)
             tuned = _probed(job, before.logits)
         else:
             tuned = yield from _trained(job, output, stopped, resume)
         after = _scores(job, tuned)
         if job.ranks.first:
-            _save(job, tuned, output)
             facts = _facts(job, command, tuned)
             report = Report(facts, job.splits, job.findings, tuned.kept, tuned.history, before, after)
             report.write(output)
+            _save(job, tuned, output)  # last: where it is, the run is finished
             (output / STATE).unlink(missing_ok=True)
             yield report
 
@@ -104,7 +105,8 @@ def _trained(job: Job, output: Path, stopped: Stopped, resume: bool) -> Iterator
     original = _copy(job.model)
     text = by_name(job, job.names).text().clone()
     learner = _learner(job)
-    yield Ready(job.splits, job.findings, sum(p.numel() for p in learner.trained.values()), _memory(job, learner))
+    learned = sum(p.numel() for p in learner.trained.values())
+    yield Ready(job.splits, job.findings, learned, _memory(job, learner), True)
     state = _state(job, output / STATE)
     for epoch in train(job, learner, state.load() if resume else state, stopped):
         if job.ranks.first:
@@ -247,17 +249,9 @@ def _scores(job: Job, tuned: Tuned | None = None) -> Scores:
     return Scores(logits, top(others, class_indices(splits.others, names)))
 
 
-def _make_folder(path: Path) -> None:
-    """Raises OutputError."""
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"cannot make the folder {str(path)!r}: {error.strerror}") from error
-
-
 def _state(job: Job, path: Path) -> State:
     """A new one, to be kept in this file, whose folder is made."""
-    _make_folder(path.parent)
+    make_folder(path.parent)
     purpose = f"{_data_sha256(job)} {job.checkpoint.fingerprint} {job.settings.fingerprint}"
     return State(path, purpose, job.ranks.count, keeps_best=job.settings.patience is not None)
 
@@ -290,7 +284,7 @@ def _facts(job: Job, command: str, tuned: Tuned) -> dict[str, object]:
     settings, splits = job.settings, job.splits
     ways = f"{max(splits.folds) + 1} parts validated in turn" if splits.folds else f"{len(splits.val)} to validate"
     return {
-        "command": f"`{command}`",
+        "command": Code(command),
         "model": f"{job.checkpoint.name}, fingerprint {job.checkpoint.fingerprint[:16]}",
         "regime": f"{job.regime.name}: {job.regime.about}",
         "clips": f"{len(splits.train)} to learn from, {ways}",
@@ -307,7 +301,7 @@ def _facts(job: Job, command: str, tuned: Tuned) -> dict[str, object]:
 def _write_ablation(job: Job, output: Path, command: str, rows: Sequence[tuple[str, str, str]]) -> None:
     splits = job.splits
     facts = f"{len(splits.train)} clips to learn from, {len(splits.val)} to validate, seed {job.settings.seed}"
-    text = f"# Ablation\n\n`{command}`: {facts}\n\n{table(ABLATION_HEADS, rows)}\n"
+    text = f"# Ablation\n\n{escaped(Code(command))}: {facts}\n\n{table(ABLATION_HEADS, rows)}\n"
     try:
         write_text(output / "ablation.md", text)
     except OSError as error:
@@ -341,5 +335,5 @@ def _check_folder(output: Path, resume: bool = False) -> None:
         raise UsageError(f"the run in {str(output)!r} is finished: there is nothing to go on with", "see its report.md")
     if output.exists() and not resume and (not output.is_dir() or any(output.iterdir())):
         hint = "choose another -o, or delete the folder"
-        hint = f"go on with --resume, or {hint}" if (output / STATE).exists() else hint
+        hint = hint if (output / MODEL).exists() else f"go on with --resume if the run was stopped, or {hint}"
         raise UsageError(f"the output {str(output)!r} is there already and not empty", hint)

@@ -11,7 +11,7 @@ from pathlib import Path
 from xclip_cli.errors import MissingExtraError, OutputError, UsageError
 from xclip_cli.files import replacing
 from xclip_cli.outputs.base import Output
-from xclip_cli.outputs.csv import Csv
+from xclip_cli.outputs.csv import Csv, ExcelCsv
 from xclip_cli.outputs.json import Json, JsonLines
 from xclip_cli.outputs.parquet import Parquet
 from xclip_cli.outputs.subtitles import Srt, Vtt
@@ -19,6 +19,7 @@ from xclip_cli.results import VideoResult
 
 FORMATS: dict[str, type[Output]] = {
     "csv": Csv,
+    "excel": ExcelCsv,
     "json": Json,
     "jsonl": JsonLines,
     "parquet": Parquet,
@@ -29,10 +30,10 @@ FORMATS: dict[str, type[Output]] = {
 
 def format_of(path: Path) -> str:
     """The format that a file's suffix names. Raises UsageError for a suffix of no format."""
-    name = path.suffix.lower().lstrip(".")
-    if name not in FORMATS:
+    name, suffixes = path.suffix.lower().lstrip("."), [name for name in FORMATS if name != "excel"]
+    if name not in suffixes:
         raise UsageError(
-            f"{path.name!r} does not say its format: known suffixes are .{', .'.join(FORMATS)}",
+            f"{path.name!r} does not say its format: known suffixes are .{', .'.join(suffixes)}",
             "rename the output or add --format csv",
         )
     return name
@@ -86,21 +87,27 @@ def write(
     format_name: str,
     results: Iterable[VideoResult],
     on_whole: Callable[[str], None] = lambda sha256: None,
+    follow_link: bool = False,
 ) -> None:
     """Writes all results to the file `output`, atomically: it is whole or as it was before. Raises OutputError.
 
-    `on_whole` hears the hash, in hex, of what is about to take its place.
+    `on_whole` hears the hash, in hex, of what is about to take its place; `follow_link` is as in `files.replacing`.
     """
     if FORMATS[format_name].one_video:
         with _written(output):
             output.parent.mkdir(parents=True, exist_ok=True)  # as the videos lie
-    save(output, FORMATS[format_name]().pieces(results), on_whole)
+    save(output, FORMATS[format_name]().pieces(results), on_whole, follow_link)
 
 
-def save(output: Path, pieces: Iterable[bytes], on_whole: Callable[[str], None] = lambda sha256: None) -> None:
+def save(
+    output: Path,
+    pieces: Iterable[bytes],
+    on_whole: Callable[[str], None] = lambda sha256: None,
+    follow_link: bool = True,
+) -> None:
     """Writes the pieces of a document as `write` does."""
     digest = hashlib.sha256()
-    with _written(output), replacing(output) as draft, open(draft, "wb") as stream:
+    with _written(output), replacing(output, follow_link) as draft, open(draft, "wb") as stream:
         for piece in pieces:
             digest.update(piece)
             stream.write(piece)

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import itertools
 from collections.abc import Iterable, Iterator
 from itertools import groupby
 
@@ -15,7 +16,8 @@ _DIGITS = {
     "score": SCORE_DIGITS,
     "similarity": SCORE_DIGITS,
 }
-_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
+_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
+BOM = "\ufeff"  # by which Excel knows UTF-8
 
 
 def line(cells: Iterable[object]) -> str:
@@ -46,7 +48,9 @@ class Csv(Text):
 
     def split(self, lines: Iterable[str]) -> Iterator[tuple[str, str]]:
         """The videos of a document, with line ends as they are, and the text of each. Raises ValueError."""
-        rows = csv.reader(lines, strict=True)
+        lines = iter(lines)
+        first = next(lines, "").removeprefix(BOM)
+        rows = csv.reader(itertools.chain([first], lines), strict=True)
         try:
             if next(rows, None) != list(COLUMNS):
                 raise ValueError("another header")
@@ -54,6 +58,12 @@ class Csv(Text):
                 yield video, "".join(map(line, group))
         except (csv.Error, IndexError) as error:
             raise ValueError(str(error)) from error
+
+
+class ExcelCsv(Csv):
+    """The same with a byte-order mark, without which Excel takes the text for that of an old code page."""
+
+    start = BOM + Csv.start
 
 
 def cell(column: str, value: object) -> str:

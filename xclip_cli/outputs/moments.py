@@ -15,6 +15,10 @@ def _csv(rows: Iterable[Row]) -> str:
     return csv.line(MOMENT_COLUMNS) + "".join(lines)
 
 
+def _excel(rows: Iterable[Row]) -> str:
+    return csv.BOM + _csv(rows)
+
+
 def _json(rows: Iterable[Row]) -> str:
     return "[\n" + ",\n".join(map(_object, rows)) + "\n]\n"
 
@@ -27,4 +31,9 @@ def _object(row: Row) -> str:
     return json.dumps({column: plain(column, row[column]) for column in MOMENT_COLUMNS}, ensure_ascii=False)
 
 
-DOCUMENTS: dict[str, Callable[[Iterable[Row]], str]] = {"csv": _csv, "json": _json, "jsonl": _json_lines}
+DOCUMENTS: dict[str, Callable[[Iterable[Row]], str]] = {
+    "csv": _csv,
+    "excel": _excel,
+    "json": _json,
+    "jsonl": _json_lines,
+}

@@ -188,7 +188,8 @@ class Finder:
 
     def _leave_out(self, path: str) -> None:
         name = os.path.basename(path)
-        if name.lower() not in _CLUTTER and not self._is_own(path):
+        sidecar = name.lower().endswith(".xmp") and is_video_name(name[:-4])  # of --write-sidecars
+        if name.lower() not in _CLUTTER and not sidecar and not self._is_own(path):
             suffix = os.path.splitext(name)[1].lower()
             plain = suffix[1:].isalnum() and len(suffix) <= _MAX_SUFFIX_LENGTH
             self._skip(path, suffix if plain else "other suffix" if suffix else "no suffix")

@@ -86,6 +86,15 @@ def read_head(path: str) -> bytes:
     return head
 
 
+def looks_binary(head: bytes) -> bool:
+    """Whether these first bytes are a film's or other data, and no list of names.
+
+    Names may hold any byte but NUL, which separates them; in data, NUL bytes stand side by side, or much is no text.
+    """
+    odd = sum(byte < 32 and byte not in b"\0\t\n\r" for byte in head)
+    return b"\0\0" in head or odd > len(head) // 20
+
+
 def check_file(path: str) -> None:
     """VideoError where no decoder is needed to see that there is no video: missing, empty, a folder, a URL."""
     if _size(path) == 0:

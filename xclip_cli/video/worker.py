@@ -1,8 +1,9 @@
 """Decoding in processes of its own: a decoder that hangs or crashes costs one video, and never the run.
 
 A worker runs ``serve`` with a reader and a number of threads. It answers each line of JSON on its standard input with
-a line of JSON and, where that says so, the raw bytes of the frames. It leaves when its standard input ends. A request
-is for a clip of a video, for its frames at some times or for its shot changes; between the latter two it stays open.
+a line of "xclip " and JSON and, where that says so, the raw bytes of the frames. It leaves when its standard input
+ends. A request is for a clip of a video, for its frames at some times or for its shot changes; between the latter two
+it stays open.
 """
 
 import contextlib
@@ -32,6 +33,7 @@ from xclip_cli.video.types import Clip, Reader, Video, VideoInfo
 _START_SECONDS = 60.0
 _PATIENCE_SECONDS = 0.5
 _MAX_THREADS = 4
+_ANSWER = b"xclip "
 
 
 class DecodePool:
@@ -244,10 +246,12 @@ def _start(command: Sequence[str]) -> subprocess.Popen[bytes]:
 
 def _receive(stream) -> "Clip | tuple[list[float], bool] | None":
     """The next answer, None for "ready"; raises what the worker reports, EOFError when it is gone."""
-    line = stream.readline()
-    if not line.endswith(b"\n"):
-        raise EOFError
-    answer = json.loads(line)
+    line = b"\n"
+    while not line.startswith(_ANSWER):  # what is printed before the program begins, by sitecustomize, is passed over
+        line = stream.readline()
+        if not line.endswith(b"\n"):
+            raise EOFError
+    answer = json.loads(line.removeprefix(_ANSWER))
     if "error" in answer:
         raise VideoError(answer["error"], answer["hint"])
     if "cuts" in answer:
@@ -276,6 +280,7 @@ def serve(reader: Reader) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     limit_memory()
     answers = os.fdopen(os.dup(1), "wb")
+    answers.write(b"\n")  # ends what was printed before
     os.dup2(2, 1)  # what a decoder's library prints must not get among the answers
     requests: queue.SimpleQueue[bytes] = queue.SimpleQueue()
     threading.Thread(target=_listen, args=(requests,), daemon=True).start()
@@ -351,7 +356,7 @@ def _header(clip: Clip) -> dict:
 
 
 def _send(answers, header: dict, frames: np.ndarray | None = None) -> None:
-    answers.write(json.dumps(header).encode() + b"\n")
+    answers.write(_ANSWER + json.dumps(header).encode() + b"\n")
     if frames is not None and frames.size:
         answers.write(memoryview(frames).cast("B"))
     answers.flush()

@@ -84,7 +84,7 @@ def write(
 ) -> None:
     """Writes the page of these results, whole or not at all; ``strips`` are by video. Raises OutputError."""
     try:
-        with replacing(path) as draft, open(draft, "w", encoding="utf-8", newline="") as stream:
+        with replacing(path, follow_link=True) as draft, open(draft, "w", encoding="utf-8", newline="") as stream:
             stream.writelines(page(results, strips, path.parent, title))
     except OSError as error:
         raise OutputError(
