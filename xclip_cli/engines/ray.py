@@ -9,6 +9,7 @@ import os
 import platform
 import queue
 import re
+import signal
 import socket
 import threading
 from collections import Counter, deque
@@ -84,7 +85,10 @@ def _connect(address: str):
     try:
         if found:  # where nobody answers, Ray itself waits for minutes
             socket.create_connection((found[1], int(found[2])), _PATIENCE_SECONDS).close()
+        on_sigterm = signal.getsignal(signal.SIGTERM)
         ray.init(address, log_to_driver=False, logging_level="ERROR", **own)
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, on_sigterm)  # Ray's own ends the program without a word
     except (OSError, OverflowError, ValueError, ImportError, RuntimeError) as error:
         raise XclipError(
             f"there is no Ray cluster at {address!r}: {_line(error)}",
