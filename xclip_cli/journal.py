@@ -140,7 +140,7 @@ class Journal:
     """
 
     def __init__(self, output: Path):
-        folder = output.is_dir()
+        folder = os.path.isdir(output)
         self.path = output / "tags.journal" if folder else beside(output, ".journal")
         self.windows_path = output / "tags.journal.windows" if folder else beside(output, ".journal.windows")
         self._file = self._reader = self._windows_file = None

@@ -54,6 +54,7 @@ def test_closed_streams_are_one_line_or_silence():
     assert done.returncode == 2 and done.stdout == done.stderr == b""
 
 
+@pytest.mark.slow
 def test_a_file_is_written_whatever_became_of_the_streams(tag, clips, tmp_path):
     done = tag(clips, "-o", tmp_path / "tags.csv", shell="<&- >&- 2>&-")
     assert done.returncode == 0 and len((tmp_path / "tags.csv").read_text().splitlines()) == 7
@@ -81,6 +82,7 @@ def test_rows_are_utf8_whatever_the_locale(tag, make_clip, tmp_path):
     assert next(csv.DictReader(done.stdout.decode().splitlines()))["video"].endswith("自行车.mp4")
 
 
+@pytest.mark.slow
 def test_a_terminal_gets_no_escape_sequence_and_a_file_the_name_as_it_is(toy_model, make_clip, tmp_path):
     video = make_clip(tmp_path / "a.mp4").rename(tmp_path / "\x1b]0;owned\x07\u202e\x9b31m.mp4")
     command = [*XCLIP, "tag", "--model", toy_model, "--labels", "a", "--format"]
@@ -105,6 +107,7 @@ def _read(descriptor: int) -> bytes:
         return b""
 
 
+@pytest.mark.slow
 def test_a_sitecustomize_that_prints_is_nobodys_answer(tag, clips, tmp_path):
     for text in (
         "print('hello')",
@@ -125,6 +128,7 @@ def test_a_video_on_standard_input_is_no_list(tag, clips):
     assert two_lines(done.stderr, "error: standard input is a video or other binary data"), done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cache", ["a file", "below a file", "/proc/nothing"])
 def test_a_cache_that_cannot_be_used_is_none(tag, clips, tmp_path, cache):
     (tmp_path / "a file").touch()
@@ -134,6 +138,7 @@ def test_a_cache_that_cannot_be_used_is_none(tag, clips, tmp_path, cache):
     assert run("cache", XCLIP_CACHE=str(place)).returncode == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_is_a_ctrl_c_with_an_exit_code_of_its_own(toy_model, make_long_clip, tmp_path, number):
     folder = tmp_path / "clips"

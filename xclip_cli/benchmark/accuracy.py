@@ -225,11 +225,11 @@ def run(
     With ``output``, a folder, what is finished is kept in its journal and a second run goes on from there; clips that
     failed are tried again. Raises UsageError, ModelError, LabelError and OutputError.
     """
+    if output:
+        make_folder(output)
     task = read_task(data, label_set, settings)
     settings = replace(settings, tag=replace(settings.tag, top_k=TOP))
     rows, absent = variants(task.label_set, settings)
-    if output:
-        make_folder(output)
     with Journal(output / PREDICTIONS) if output else nullcontext() as journal:
         known = journal.load() if journal else {}
         keys = {(i, s): _key(row, s) for i, row in enumerate(rows) for s in task.samples}

@@ -48,7 +48,7 @@ def check_format(name: str) -> None:
 
 def is_folder(output: Path, format_name: str) -> bool:
     """Whether ``output`` is, or will be, a folder with a file of each video: for subtitles, what has no suffix."""
-    return FORMATS[format_name].one_video and (output.is_dir() or not output.suffix)
+    return FORMATS[format_name].one_video and (os.path.isdir(output) or not output.suffix)
 
 
 def files(output: Path, format_name: str, videos: Sequence[str]) -> dict[str, Path]:
