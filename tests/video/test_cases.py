@@ -127,3 +127,12 @@ def test_sound_with_a_cover_is_no_video(cases, reader, name):
     with pytest.raises(VideoError, match=r"no video.*cover") as caught:
         read_clip(open_reader(reader), str(cases / "cover_only" / name), 8)
     assert "\n" not in caught.value.message
+
+
+@pytest.mark.parametrize("reader", ALL_READERS)
+def test_a_motion_photo_is_its_film(cases, reader, tmp_path):
+    photo = cases / "motion_photo/PXL_20240101_120000.MP.jpg"
+    (tmp_path / "film.mp4").write_bytes(photo.read_bytes()[6385:])
+    clip = read_or_skip(reader, photo)
+    assert clip.info.duration_seconds == pytest.approx(6.0, abs=0.001) and clip.warnings == ()
+    assert_as_shown(clip, by_ffmpeg(tmp_path / "film.mp4"))
