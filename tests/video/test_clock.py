@@ -257,6 +257,16 @@ def test_a_photo_that_only_looks_like_a_motion_photo_is_a_still(tmp_path):
         assert read_clip(open_reader("auto"), str(tmp_path / "a.jpg"), 2).info.num_frames == 1
 
 
+def test_a_photo_with_sound_behind_it_is_a_still(reader, tmp_path):
+    picture = write_at(tmp_path / "film.mp4", [0.0])
+    run_ffmpeg("-i", picture, "-frames:v", 1, tmp_path / "still.jpg")
+    run_ffmpeg("-f", "lavfi", "-i", "sine=d=1", tmp_path / "sound.mp4")
+    (tmp_path / "a.jpg").write_bytes(b"".join((tmp_path / name).read_bytes() for name in ("still.jpg", "sound.mp4")))
+    clip = read_or_skip(reader, tmp_path / "a.jpg", 2)
+    assert (clip.info.num_frames, clip.info.duration_seconds) == (1, 0.0)
+    assert clip.warnings == ("the film behind the picture is not read: 'a.jpg' holds no video stream",)
+
+
 def test_a_heic_picture_with_a_film_says_so(tmp_path):
     film = write_at(tmp_path / "film.mp4", np.arange(5) / 25).read_bytes()
     box = (len(film) + 8).to_bytes(4, "big") + b"mpvd" + film

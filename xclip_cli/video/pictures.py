@@ -19,7 +19,8 @@ class Picture(Video):
     reader = "opencv"
     missing_seconds = 0.0
 
-    def __init__(self, path: str):
+    def __init__(self, path: str, warnings: tuple[str, ...] = ()):
+        self.warnings = warnings
         data = np.fromfile(path, np.uint8)
         try:
             still = cv2.imdecode(data, cv2.IMREAD_COLOR)

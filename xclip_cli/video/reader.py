@@ -10,7 +10,7 @@ from xclip_cli.errors import MissingExtraError, UsageError, VideoError
 from xclip_cli.registry import Resize
 from xclip_cli.settings import READERS
 from xclip_cli.video.sampling import clip_times
-from xclip_cli.video.source import is_picture, read_head, shown
+from xclip_cli.video.source import film_offset, is_picture, read_head, shown
 from xclip_cli.video.types import Clip, Frames, Probe, Reader, Video, VideoInfo
 
 _UNREMARKABLE_TAIL_SECONDS = 0.25
@@ -48,7 +48,14 @@ class _NamedReader:
             return Picture(path)
         from xclip_cli.video.probe import probe
 
-        found = probe(path)
+        try:
+            found = probe(path)
+        except VideoError as error:
+            if not film_offset(path):
+                raise
+            from xclip_cli.video.pictures import Picture
+
+            return Picture(path, (f"the film behind the picture is not read: {error.message}",))
         if self._name == "auto":
             return _AutoVideo(path, found, self._threads)
         kind = _video_class(self._name)
@@ -148,7 +155,7 @@ def _warnings(video: Video, stop: float) -> tuple[str, ...]:
     end = info.end_seconds if video.end_seconds is None else video.end_seconds
     whole = info.end_seconds + video.missing_seconds
     wanted = whole if stop == info.end_seconds else stop
-    warnings = []
+    warnings = list(video.warnings)
     if info.gaps_seconds:
         (first, last), more = info.gaps_seconds[0], len(info.gaps_seconds) - 1
         others = f", and {more} more time{'s' * (more > 1)}" if more else ""

@@ -118,12 +118,14 @@ class Video(ABC):
     """An opened video, seen through one reader.
 
     ``end_seconds`` is where the last frame that decodes ends; None until that is known. ``damaged`` says that something
-    was passed over on the way to the frames, ``missing_seconds`` how much the file lacks of what its header states.
+    was passed over on the way to the frames, ``missing_seconds`` how much the file lacks of what its header states,
+    ``warnings`` what else was made do with.
     """
 
     reader: str
     end_seconds: float | None = None
     damaged: bool = False
+    warnings: tuple[str, ...] = ()
 
     def __init__(self, path: str, probe: Probe, threads: int = 1):
         self.info, self.display, self.missing_seconds = probe.info, probe.display, probe.missing_seconds
