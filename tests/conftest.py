@@ -73,7 +73,8 @@ def run_xclip(*arguments, stdin=b"", cwd=None, env=None, text=True):
     from xclip_cli.cli import app, console
 
     command = ["xclip", *map(str, arguments)]
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    numbers = {signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)}
+    handlers = {number: signal.getsignal(number) for number in numbers}
     for forget in (console.out.cache_clear, console.err.cache_clear, textcache.forget):
         forget()
     try:

@@ -29,9 +29,9 @@ TAG = f"tag clips {MODEL} --labels a,running,archery"
 COMMANDS = {
     "tag": f"{TAG} -o tags.csv",
     "tag, windows": f"{TAG.replace('clips', 'long.mp4')} --window 0.5 -o tags.jsonl",
-    "tag, subtitles": f"{TAG} --window 1 -o subtitles --format srt",
+    "tag, subtitles": f"{TAG} --window 1 --threshold 0.05 -o subtitles --format srt",
     "report": f"{TAG} --report report.html",
-    "cut": f"{TAG} --window 1 --cut cuts",
+    "cut": f"{TAG} --window 1 --threshold 0.05 --cut cuts",
     "annotate": f"{TAG.replace('clips', 'clips/b.mp4')} --annotate annotated.mp4 --overwrite",
     "sidecars": f"{TAG} --write-sidecars",
     "index": f"index clips {MODEL} --index index",
@@ -120,7 +120,7 @@ def make(folder: Path) -> None:
         write_long_clip(folder / path, scenes)
     if SHARED.is_dir():
         shutil.copy2(min((SHARED / "clips").glob("*.mp4"), key=lambda path: path.stat().st_size), folder / "clips")
-    for shade in range(8):
+    for shade in range(12):
         path = folder / "classes" / ("cat", "dog")[shade % 2] / f"{shade}.mp4"
         path.parent.mkdir(parents=True, exist_ok=True)
         write_clip(path, shade=shade)

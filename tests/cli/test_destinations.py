@@ -84,6 +84,17 @@ def test_a_sidecar_that_cannot_be_written_costs_its_video_alone(tag, clips):
     assert sorted(path.name for path in clips.glob("*.xmp")) == ["=d.mp4.xmp", "b c.mp4.xmp"]
 
 
+def test_a_segment_that_cannot_be_written_costs_itself_alone(tag, clips, tmp_path):
+    cut = ("--window", "0.5", "--threshold", 0, "--cut", tmp_path / "cuts")
+    assert tag(clips, *cut).returncode == 0
+    first, *others = sorted((tmp_path / "cuts").iterdir())
+    first.unlink()
+    first.mkdir()
+    done = tag(clips, *cut)
+    assert done.returncode == 1 and f"failed: {first.name}: " in done.stderr and "1 failed" in done.stderr
+    assert sorted((tmp_path / "cuts").iterdir()) == [first, *others] and all(path.is_file() for path in others)
+
+
 def test_own_sidecars_are_not_counted_as_skipped(tag, clips):
     for name in ("a.mp4.xmp", "B C.MP4.XMP", "notes.xmp", "notes.txt"):
         (clips / name).touch()

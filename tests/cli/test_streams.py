@@ -7,6 +7,8 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
+from pathlib import Path
 
 import pytest
 
@@ -147,7 +149,9 @@ def test_a_signal_is_a_ctrl_c_with_an_exit_code_of_its_own(toy_model, make_long_
         make_long_clip(folder / f"{name}.mp4", 12)
     output = tmp_path / "tags.csv"
     command = [*XCLIP, "tag", folder, "--model", toy_model, "--labels", "a,b", "--window", "0.5", "-o", output]
-    run = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    mark = f"XCLIP_TEST={tmp_path}"
+    env = os.environ | dict([mark.split("=")])
+    run = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=env)
     journal = tmp_path / "tags.csv.journal"
     while run.poll() is None and not (journal.exists() and journal.stat().st_size):
         time.sleep(0.01)
@@ -155,7 +159,22 @@ def test_a_signal_is_a_ctrl_c_with_an_exit_code_of_its_own(toy_model, make_long_
     said = run.communicate()[1]
     assert run.returncode == 128 + number, said
     assert "error: stopped after " in said and " of 6 videos" in said and "run the same command again" in said
-    assert "Traceback" not in said and sorted(os.listdir(tmp_path)) == ["clips", "tags.csv.journal"]
+    assert "Traceback" not in said and {"clips", "tags.csv.journal"} <= set(os.listdir(tmp_path))
+    assert not list(tmp_path.glob(".xclip-*")) and not output.exists()
+    until = time.monotonic() + 10
+    while time.monotonic() < until and _of_environment(mark):
+        time.sleep(0.05)
+    assert not _of_environment(mark)  # the decoders have left too
+
+
+def _of_environment(mark: str) -> list[str]:
+    """The processes that have this in their environment, where the system says so."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            if mark.encode() in (process / "environ").read_bytes().split(b"\0"):
+                found.append(process.name)
+    return found
 
 
 def test_what_nobody_foresaw_is_one_line(tmp_path):
