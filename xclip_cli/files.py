@@ -85,16 +85,16 @@ def replacing(path: Path, follow_link: bool = False) -> Iterator[Path]:
     try:
         os.close(os.open(draft, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
         mode = stat.S_IMODE((before or os.stat(draft)).st_mode)  # for a new file what the user's umask gives
-        draft.chmod(mode | stat.S_IRUSR | stat.S_IWUSR)
+        _set_mode(draft, mode | stat.S_IRUSR | stat.S_IWUSR)
         yield draft
-        draft.chmod(mode | stat.S_IRUSR | stat.S_IWUSR)  # some writers make a file of their own, for its owner alone
+        _set_mode(draft, mode | stat.S_IRUSR | stat.S_IWUSR)  # some writers make a file of their own, for its owner alone
         with open(draft, "rb+") as stream:
             os.fsync(stream.fileno())
         if before is not None and hasattr(os, "chown"):
             for owner in ((-1, before.st_gid), (before.st_uid, -1)):
                 with suppress(OSError):
                     os.chown(draft, *owner)
-        draft.chmod(mode)
+        _set_mode(draft, mode)
         draft.replace(target)
     except BaseException:
         with suppress(OSError):
@@ -102,6 +102,12 @@ def replacing(path: Path, follow_link: bool = False) -> Iterator[Path]:
         raise
     finally:
         _own_drafts.discard(draft.name)
+
+
+def _set_mode(path: Path, mode: int) -> None:
+    """Only where it has another one: file systems without modes refuse."""
+    if stat.S_IMODE(os.stat(path).st_mode) != mode:
+        path.chmod(mode)
 
 
 def _status(target: Path, follow_link: bool) -> os.stat_result | None:
