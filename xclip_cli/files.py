@@ -87,7 +87,7 @@ def replacing(path: Path, follow_link: bool = False) -> Iterator[Path]:
         mode = stat.S_IMODE((before or os.stat(draft)).st_mode)  # for a new file what the user's umask gives
         _set_mode(draft, mode | stat.S_IRUSR | stat.S_IWUSR)
         yield draft
-        _set_mode(draft, mode | stat.S_IRUSR | stat.S_IWUSR)  # some writers make a file of their own, for its owner alone
+        _set_mode(draft, mode | stat.S_IRUSR | stat.S_IWUSR)  # some writers make a file of their own
         with open(draft, "rb+") as stream:
             os.fsync(stream.fileno())
         if before is not None and hasattr(os, "chown"):
