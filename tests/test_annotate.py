@@ -1,7 +1,9 @@
 """The annotated video: captions where and when they belong, sound as before; a decoder that hangs is killed."""
 
 import sys
+import weakref
 from pathlib import Path
+from types import SimpleNamespace
 
 import av
 import numpy as np
@@ -13,6 +15,8 @@ from xclip_cli.errors import VideoError
 from xclip_cli.plots import draw_caption
 from xclip_cli.results import UNKNOWN, Segment, Tag, VideoResult
 from xclip_cli.settings import TagSettings
+from xclip_cli.video import burn as burning
+from xclip_cli.video.types import VideoInfo
 
 SETTINGS = TagSettings(workers=1)
 
@@ -44,18 +48,17 @@ def result(video, *segments):
 
 def test_moments_are_the_tags_that_hold_together():
     timeline = result("a.mp4", (1.0, 3.0, "a", 0.5), (2.0, 4.0, "b", 0.9), (6.0, 7.0, "a", 0.4))
-    found = [(start, stop, [tag.label for tag in tags]) for start, stop, tags in moments(timeline, 10.0)]
+    found = [(start, stop, [tag.label for tag in tags]) for start, stop, tags in moments(timeline)]
     assert found == [(1.0, 2.0, ["a"]), (2.0, 3.0, ["b", "a"]), (3.0, 4.0, ["b"]), (6.0, 7.0, ["a"])]
     whole = VideoResult("a.mp4", "m", "l", (Segment(0.0, 5.0, (Tag("a", 0.6, 0.1), Tag("b", 0.2, 0.1))),))
-    spans = [(start, [tag.label for tag in tags]) for start, _, tags in moments(whole, 5.0)]
-    assert spans == [(0.0, ["a", "b"]), (5.0, ["a", "b"])]  # nothing blinks at the very end
+    assert [(*span, [tag.label for tag in tags]) for *span, tags in moments(whole)] == [(0.0, 5.0, ["a", "b"])]
 
 
 def test_captions_are_burnt_in_when_they_hold_and_sound_stays(tmp_path):
     video = video_with_sound(tmp_path / "a.mp4")
-    shares = []
+    progress = []
     tagged = result(video, (0.5, 1.0, "running <b>", 0.5), (1.5, 2.0, UNKNOWN, None))
-    annotate(tagged, tmp_path / "out.mp4", SETTINGS, shares.append)
+    annotate(tagged, tmp_path / "out.mp4", SETTINGS, lambda *now: progress.append(now))
     with av.open(str(tmp_path / "out.mp4")) as made:
         frames = [frame.to_ndarray(format="rgb24").astype(int) for frame in made.decode(video=0)]
         assert len(frames) == 20 and frames[0].shape == (180, 320, 3)
@@ -66,8 +69,51 @@ def test_captions_are_burnt_in_when_they_hold_and_sound_stays(tmp_path):
     assert captioned == [5 <= n < 10 or n >= 15 for n in range(20)]
     dark = np.argwhere(frames[7].max(axis=2) < 80)
     assert dark[:, 0].min() > 90 and dark[:, 1].max() < 200  # lower left
-    assert shares == sorted(shares) and shares[-1] == 1.0
+    assert progress == sorted(progress) and progress[-1] == pytest.approx((1.9, 2.0))  # seconds of the video
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.mp4", "out.mp4"]
+
+
+def test_captions_are_drawn_as_they_come_and_one_is_kept(tmp_path, monkeypatch):
+    """On pictures as long as an hour's, captions of 2 s: what is kept would be hundreds of megabytes."""
+    video = video_with_sound(tmp_path / "a.mp4", seconds=1, size=(640, 360))
+    spans = [(2.0 * n, 2.0 * n + 2, [[f"label {n}", "0.50"]]) for n in range(1800)]
+    hour = VideoInfo(640, 360, 3600.0, 1800, 0.5)
+    monkeypatch.setattr(burning, "probe", lambda path: SimpleNamespace(info=hour))
+    drawn, made = [], []
+
+    def draw(lines, width, height):
+        pixels = np.full((40, 200, 4), 255, np.uint8)
+        made.append(weakref.ref(pixels))
+        drawn.append(lines[0][0])
+        assert sum(reference() is not None for reference in made) <= 2
+        return 10, 300, pixels
+
+    def paint_each(path, found, start, end, output, on_progress, paint, changes):
+        grey = np.full((360, 640, 3), 128, np.uint8)
+        for time in np.arange(0, 3600, 1.0):
+            assert paint(time, grey)[320, 100, 0] == 255
+        assert grey[320, 100, 0] == 128
+
+    monkeypatch.setattr(burning, "encode", paint_each)
+    burning.burn(str(video), "", spans, draw, lambda *_: None)
+    assert drawn == [f"label {n}" for n in range(1800)]
+
+
+def test_a_caption_changes_while_one_picture_stands(tmp_path):
+    video = tmp_path / "a.mp4"
+    with av.open(str(video), "w", format="mp4") as output:  # pictures at 0 and 2.9 s
+        stream = output.add_stream("mpeg4", rate=10)
+        stream.width, stream.height, stream.pix_fmt = 320, 180, "yuv420p"
+        for pts in (0, 29):
+            frame = av.VideoFrame.from_ndarray(np.full((180, 320, 3), 128, np.uint8), "rgb24")
+            frame.pts = pts
+            output.mux(stream.encode(frame))
+        output.mux(stream.encode(None))
+    annotate(result(video, (1.0, 2.0, "running", 0.5)), tmp_path / "out.mp4", SETTINGS)
+    with av.open(str(tmp_path / "out.mp4")) as made:
+        frames = [(frame.time, frame.to_ndarray(format="rgb24")) for frame in made.decode(video=0)]
+    assert [time for time, _ in frames] == pytest.approx([0, 1, 2, 2.9], abs=0.001)
+    assert [bool((frame.min(axis=2) < 70).mean() > 0.01) for _, frame in frames] == [False, True, False, False]
 
 
 @pytest.mark.parametrize("size", [(640, 360), (64, 48), (90, 400)])
@@ -93,14 +139,13 @@ def test_a_picture_and_what_is_no_video_are_errors_and_leave_nothing(tmp_path):
 
 @pytest.mark.parametrize(
     ("code", "patience", "reason"),
-    [("import time; time.sleep(60)", 0.5, "got nowhere for 0.5 s"), ("import os; os.abort()", 20, "crashed")],
+    [("import time; time.sleep(60)", 0.5, "made no progress for 0.5 s"), ("import os; os.abort()", 20, "crashed")],
 )
 def test_a_process_that_hangs_or_dies_is_an_error(monkeypatch, tmp_path, make_clip, code, patience, reason):
     video = make_clip(tmp_path / "a.mp4")
-    run = annotating._run
-    monkeypatch.setattr(
-        annotating, "_run", lambda command, name, _, heard: run([sys.executable, "-c", code], name, patience, heard)
-    )
+    monkeypatch.setattr(annotating, "program", lambda _: [sys.executable, "-c", code])
     with pytest.raises(VideoError, match=f"'a.mp4' {reason}"):
-        annotate(result(video, (0.0, 1.0, "a", 0.5)), tmp_path / "out.mp4", SETTINGS)
+        annotate(
+            result(video, (0.0, 1.0, "a", 0.5)), tmp_path / "out.mp4", TagSettings(decode_timeout_seconds=patience)
+        )
     assert not Path(tmp_path / "out.mp4").exists()

@@ -24,15 +24,21 @@ def write(parts: Sequence[Part], inputs: Iterable[str], folder: Path, timeout_se
 
     taken = {Path(video).name.casefold() for video in inputs}
     ways: Counter[str] = Counter()
-    with progress.bar("cutting", len(parts), quiet) as update:
-        for number, part in enumerate(parts, start=1):
+    before, total = 0.0, sum(part.end_seconds - part.start_seconds for part in parts)
+    with progress.bar("cutting", round(total), quiet, "s/s") as update:
+        for part in parts:
+
+            def show(seconds: float, _: float, before: float = before) -> None:
+                update(round(before + seconds), failed=ways["failed"])
+
             name = cutting.free_name(cutting.cut_name(part.video, part.label, part.start_seconds), taken)
             try:
-                ways[cutting.cut(*part[:3], folder / name, timeout_seconds)] += 1
+                ways[cutting.cut(*part[:3], folder / name, timeout_seconds, show)] += 1
             except (VideoError, OutputError) as error:
                 ways["failed"] += 1
                 console.err().print(f"[red]failed:[/] {console.shown(name)}: {console.shown(error.message)}")
-            update(number, failed=ways["failed"])
+            before += part.end_seconds - part.start_seconds
+            show(0.0, 0.0, before)
     if not quiet:
         counts = ", ".join(f"{count} {way}" for way, count in sorted(ways.items())) or "none"
         console.print_line(f"segments cut: {counts} -> {folder}")

@@ -100,7 +100,7 @@ def write_report(
     from xclip_cli.stills import strips
 
     tagged = [result.video for result in results if result.error is None]
-    with progress.bar("pictures", len(tagged), quiet or len(tagged) < 2, "videos/s") as update:
+    with progress.bar("pictures", len(tagged), quiet, "videos/s") as update:
         pictures = strips(tagged, settings, update)
     html.write(path, results, pictures, title)
     if not quiet:
@@ -110,7 +110,7 @@ def write_report(
 def _write_annotated(job: Batch, path: Path, quiet: bool) -> None:
     from xclip_cli.annotate import annotate
 
-    with progress.bar("annotating", 100, quiet) as update:
-        annotate(next(job.results), path, job.settings, lambda share: update(round(100 * share)))
+    with progress.bar("annotating", hidden=quiet, unit="s/s") as update:
+        annotate(next(job.results), path, job.settings, lambda seconds, total: update(round(seconds), round(total)))
     if not quiet:
         console.print_line(f"annotated -> {path}")

@@ -1,18 +1,20 @@
-"""Parts of videos as small files: copied where a key frame allows, else encoded anew; in a process that can be killed.
+"""Parts of videos as small files: copied where that gives the very frames, else encoded; in a process of its own.
 
-A copy begins at the key frame at or up to half a second before its start and keeps every bit; what is encoded (H.264,
-or MPEG-4 where that is missing) begins and ends at the very frame, upright, with square pixels, as a player shows it.
-Sound is copied where MP4 can hold it, and left out where not.
+The frames of [start, end) are those whose time lies in it, and before them the one that has been on display since
+earlier, where the next one is more than a tenth of a second away. A copy keeps every bit. It is made where the first
+of these frames is a key frame and no packet is needed that shows another frame; then both files are decoded and
+compared. An encoded part (H.264, or MPEG-4 where that is missing) has the frames at their own times, upright, with
+square pixels. Sound is copied where MP4 can hold it, else left out.
 """
 
 import json
 import os
-import subprocess
 import sys
 import unicodedata
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, suppress
 from fractions import Fraction
+from itertools import chain, pairwise, zip_longest
 from pathlib import Path
 
 import av
@@ -20,42 +22,42 @@ import numpy as np
 
 from xclip_cli.errors import OutputError, VideoError
 from xclip_cli.files import replacing
-from xclip_cli.video.container import open_container
+from xclip_cli.video.container import continuous, decode, open_container, ready
 from xclip_cli.video.display import UPRIGHT
-from xclip_cli.video.process import ENVIRONMENT, failure, program
-from xclip_cli.video.reader import open_reader
+from xclip_cli.video.probe import probe
+from xclip_cli.video.process import follow, program, report_to_parent
+from xclip_cli.video.pyav import PyAvVideo
 from xclip_cli.video.source import is_picture, read_head, shown
 from xclip_cli.video.types import TOLERANCE_SECONDS, Probe
 
-_NEAR_SECONDS = 0.5
-_PACE = 4  # an encoded second may take so many, beside the time-out
+_HELD_SECONDS = 0.1  # a picture that is shown for longer belongs to a part even if the part begins in the middle of it
+_CLOCK = Fraction(1, 60_000)  # MPEG-4 allows no finer one than 1/65535
 _VIDEO_CODECS = ("h264", "hevc", "mpeg4", "av1", "vp9")
 _AUDIO_CODECS = ("aac", "mp3", "ac3", "eac3", "opus", "flac", "alac")
 _NAME_BYTES = 90
 
+Progress = Callable[[float, float], None]
 
-def cut(video: str, start_seconds: float, end_seconds: float, target: Path, timeout_seconds: float) -> str:
-    """Writes [start, end) of a video as an MP4, whole or not at all; gives how: ``copied`` or ``encoded``.
 
-    Raises VideoError where it cannot be decoded in ``timeout_seconds`` and four times its length, OutputError where it
-    cannot be written.
+def cut(
+    video: str,
+    start_seconds: float,
+    end_seconds: float,
+    target: Path,
+    timeout_seconds: float,
+    on_progress: Progress = lambda seconds, total: None,
+) -> str:
+    """Write [start, end) of a video as an MP4, whole or not at all; return how: ``copied`` or ``encoded``.
+
+    Times are on the player's clock, as in results. ``on_progress(seconds, total)`` counts seconds of the part. Raises
+    VideoError where it cannot be decoded or makes no progress for ``timeout_seconds``, OutputError where it cannot be
+    written.
     """
-    limit = timeout_seconds + _PACE * (end_seconds - start_seconds)
     try:
         with replacing(target) as draft:
             request = json.dumps([os.path.abspath(video), start_seconds, end_seconds, os.path.abspath(draft)])
             command = program("from xclip_cli.video.cutting import main; main()", request)
-            done = subprocess.run(command, capture_output=True, timeout=limit, env=os.environ | ENVIRONMENT)
-            answer = json.loads(done.stdout.splitlines()[-1]) if done.returncode == 0 else None
-            if answer is None:
-                raise VideoError(f"{shown(video)} crashed the decoder while it was cut (exit code {done.returncode})")
-            if "error" in answer:
-                raise VideoError(answer["error"], answer["hint"])
-            return answer["how"]
-    except subprocess.TimeoutExpired:
-        raise VideoError(
-            f"{shown(video)} was not cut within {limit:.0f} s", "allow more with --decode-timeout"
-        ) from None
+            return follow(command, shown(video), "cut", timeout_seconds, on_progress)
     except OSError as error:
         raise OutputError(
             f"cannot write {str(target)!r}: {error.strerror or error}", "free space, or cut elsewhere"
@@ -86,29 +88,20 @@ def _plain(text: str) -> str:
 
 
 def main() -> None:
-    """The program of the process that cuts: one part, as JSON; its answer is the last line."""
+    """The program of the process that cuts: one part, as JSON."""
     video, start, end, draft = json.loads(sys.argv[1])
-    answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)
-    try:
-        answer = {"how": _write(video, start, end, draft)}
-    except Exception as error:
-        answer = failure(video, error, "cut")
-    answers.write(json.dumps(answer) + "\n")
-    answers.flush()
+    report_to_parent(video, "cut", lambda on_progress: _write(video, start, end, draft, on_progress))
 
 
-def _write(path: str, start: float, end: float, draft: str) -> str:
-    from xclip_cli.video.probe import probe
-
+def _write(path: str, start: float, end: float, draft: str, on_progress: Progress) -> str:
     if is_picture(path, read_head(path)):
         raise VideoError(f"{shown(path)} is a picture: there is nothing to cut")
     found = probe(path)
     if _can_be_copied(found):
         with suppress(av.FFmpegError, ValueError):
-            if _copy(path, found, start, end, draft):
+            if _copy(path, found, start, end, draft, on_progress):
                 return "copied"
-    encode(path, found, start, end, draft)
+    encode(path, found, start, end, draft, on_progress)
     return "encoded"
 
 
@@ -117,48 +110,145 @@ def _can_be_copied(found: Probe) -> bool:
     return clear and found.codec in _VIDEO_CODECS and found.display.orientation == UPRIGHT
 
 
-def _copy(path: str, found: Probe, start: float, end: float, draft: str) -> bool:
-    """Copies packets as they are; False where no key frame is near the start."""
+def _copy(path: str, found: Probe, start: float, end: float, draft: str, on_progress: Progress) -> bool:
+    """Copy the packets of [start, end); False where that does not give the very frames."""
+    start, end = (seconds + found.origin_seconds - TOLERANCE_SECONDS for seconds in (start, end))
+    first = max(start, found.origin_seconds + found.info.start_seconds - TOLERANCE_SECONDS)  # sound may begin earlier
     with open_container(path) as source, av.open(draft, "w", format="mp4") as output:
         stream = source.streams[found.stream]
-        source.seek(
-            int((start + found.origin_seconds + TOLERANCE_SECONDS) / stream.time_base), stream=stream, backward=True
-        )
-        packets = source.demux(*(s for s in (stream, _sound(source)) if s is not None))
-        outputs, base = {}, None
-        for packet in packets:
-            if packet.pts is None or packet.dts is None:
-                if packet.size:
+        source.seek(int(first / stream.time_base), stream=stream, backward=True)
+        packets = (packet for packet in source.demux(stream) if packet.size)
+        key = next((p for p in packets if p.is_keyframe and p.pts is not None and p.pts * p.time_base >= first), None)
+        if key is None or key.dts is None or key.pts * key.time_base > first + _HELD_SECONDS:
+            return False
+        before = min(key.dts, key.pts) - 1
+        base = key.pts * key.time_base if first - start < _HELD_SECONDS else Fraction(start + TOLERANCE_SECONDS)
+        video = output.add_stream_from_template(stream, opaque=True)
+        with _Sound(path, found, output, base, end) as sound:
+            for packet in _exact(key, packets, end):
+                if packet is None:
                     return False
-                continue
-            seconds = packet.pts * packet.time_base
-            if base is None:
-                if packet.stream is not stream or not packet.is_keyframe:
-                    continue
-                if not -TOLERANCE_SECONDS <= start + found.origin_seconds - seconds <= _NEAR_SECONDS:
-                    return False
-                base = seconds
-                for each in (stream, _sound(source)):
-                    if each is not None:
-                        outputs[each.index] = output.add_stream_from_template(each)
-            if packet.stream is stream and packet.dts * packet.time_base >= end + found.origin_seconds:
-                break
-            if base <= seconds < end + found.origin_seconds:
-                _mux(output, packet, outputs[packet.stream.index], base)
-        return base is not None
+                sound.write_until(float(packet.pts * packet.time_base))
+                _mux(output, packet, video, base)
+                on_progress(0.0, end - start)  # decoding below takes longer
+            sound.write_until(end)
+    return _is_same(path, found, before, (first, end), draft, base, on_progress)
 
 
-def _sound(container: av.container.InputContainer) -> av.AudioStream | None:
-    sounds = (s for s in container.streams.audio if s.codec_context and s.codec_context.name in _AUDIO_CODECS)
-    return next(sounds, None)
+def _exact(key: av.Packet, packets: Iterator[av.Packet], end: float) -> Iterator[av.Packet | None]:
+    """Yield the packets from ``key`` on that are shown before ``end``; None, if others were needed to decode them."""
+    first, over = key.pts, False
+    yield key
+    for packet in packets:
+        if packet.pts is None or packet.dts is None or packet.is_discard or packet.pts < first:
+            yield None
+            return
+        if packet.dts * packet.time_base >= end:
+            return
+        late = packet.pts * packet.time_base >= end
+        if over and not late:
+            yield None
+            return
+        over = over or late
+        if not late:
+            yield packet
+
+
+def _is_same(
+    path: str,
+    found: Probe,
+    before: int,
+    span: tuple[float, float],
+    draft: str,
+    base: Fraction,
+    on_progress: Progress,
+) -> bool:
+    """Whether the draft shows, ``base`` seconds earlier, what the video shows in the span on the container's clock.
+
+    The video is decoded from the key frame at ``before`` ticks or earlier: not every packet that is marked as a key
+    frame is one.
+    """
+    with open_container(path) as source, open_container(draft) as made:
+        stream = source.streams[found.stream]
+        with suppress(av.FFmpegError, OSError):  # there is none before: begin at the start
+            source.seek(before, stream=stream, backward=True)
+        wanted = _frames(source, stream, *span)
+        for one, other in zip_longest(wanted, _frames(made, made.streams.video[0])):
+            if one is None or other is None or abs(float(one.time - base) - other.time) > TOLERANCE_SECONDS:
+                return False
+            if not all(np.array_equal(*planes) for planes in zip_longest(_planes(one), _planes(other))):
+                return False
+            on_progress(one.time - span[0], span[1] - span[0])
+    return True
+
+
+def _frames(
+    container: av.container.InputContainer, stream: av.VideoStream, start: float = -1.0, end: float = float("inf")
+) -> Iterator[av.VideoFrame]:
+    ready(stream, os.cpu_count() or 1)
+    for packet in container.demux(stream):
+        for frame in decode(packet)[0]:
+            if frame.time is None or frame.time >= end:
+                return
+            if frame.time >= start:
+                yield frame
+
+
+def _planes(frame: av.VideoFrame) -> list[np.ndarray]:
+    """The bytes of each plane, without what fills up its lines."""
+    size = 1 if frame.format.components[0].bits <= 8 else 2
+    rows = (np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)[: plane.height] for plane in frame.planes)
+    return [row[:, : plane.width * size] for row, plane in zip(rows, frame.planes, strict=True)]
 
 
 def _mux(output: av.container.OutputContainer, packet: av.Packet, stream: av.stream.Stream, base: Fraction) -> None:
-    """Writes a packet of another file, ``base`` seconds earlier."""
+    """Write a packet of another file, ``base`` seconds earlier."""
     shift = round(base / packet.time_base)
     packet.pts, packet.dts = packet.pts - shift, packet.dts - shift
     packet.stream = stream
     output.mux(packet)
+
+
+class _Sound:
+    """The sound of [base, end) of a video, on the container's clock, on its way to an output; none if MP4 has no room.
+
+    It is read from a file opened anew: packets of sound may lie far from those of the video at the same time.
+    """
+
+    def __init__(self, path: str, found: Probe, output: av.container.OutputContainer, base: Fraction, end: float):
+        self._output, self._base, self._end = output, base, end
+        self._opened = open_container(path)
+        self._source = self._opened.__enter__()
+        codecs = ((s, s.codec_context and s.codec_context.name) for s in self._source.streams.audio)
+        stream = next((s for s, codec in codecs if codec in _AUDIO_CODECS), None)
+        self._stream = stream and output.add_stream_from_template(stream, opaque=True)
+        self._packets = self._read(stream, found.joined) if stream else iter(())
+        self._next = next(self._packets, None)
+
+    def __enter__(self) -> "_Sound":
+        return self
+
+    def __exit__(self, *_) -> None:
+        self._opened.__exit__(None, None, None)
+
+    def write_until(self, seconds: float) -> None:
+        while self._next is not None and self._next.pts * self._next.time_base < seconds:
+            _mux(self._output, self._next, self._stream, self._base)
+            self._next = next(self._packets, None)
+
+    def _read(self, stream: av.AudioStream, joined: bool) -> Iterator[av.Packet]:
+        if joined:  # time stamps are known only from the start
+            packets = (packet for packet, _ in continuous(self._source, stream))
+        else:
+            with suppress(av.FFmpegError, OSError):
+                self._source.seek(int(self._base / stream.time_base), stream=stream, backward=True)
+            packets = self._source.demux(stream)
+        for packet in packets:
+            if packet.pts is None or packet.dts is None or packet.pts * packet.time_base < self._base:
+                continue
+            if packet.pts * packet.time_base >= self._end:
+                return
+            yield packet
 
 
 def encode(
@@ -167,53 +257,67 @@ def encode(
     start: float,
     end: float,
     draft: str,
+    on_progress: Progress,
     paint: Callable[[float, np.ndarray], np.ndarray] = lambda seconds, picture: picture,
+    changes: Sequence[float] = (),
 ) -> None:
-    """Encodes [start, end) of a video anew as an MP4; ``paint(seconds, picture)`` gives the picture to show instead."""
-    fps = Fraction(found.info.fps).limit_denominator(1001)
+    """Encode [start, end) of a video as an MP4; ``paint(seconds, picture)`` gives the picture to show instead.
+
+    A picture that stays long is painted again at each of the ``changes`` (seconds) that falls in its time. Raises
+    VideoError.
+    """
     width, height = (max(2, side - side % 2) for side in (found.info.width, found.info.height))
     with (
-        open_container(path) as source,
-        closing(open_reader("auto", os.cpu_count() or 1).open(path)) as video,
+        closing(PyAvVideo(path, found, os.cpu_count() or 1)) as video,
         av.open(draft, "w", format="mp4") as output,
     ):
-        encoder = output.add_stream(_encoder(), rate=fps)
-        encoder.width, encoder.height, encoder.pix_fmt = width, height, "yuv420p"
-        encoder.options = {"crf": "18", "preset": "veryfast"} if encoder.name == "libx264" else {"qscale": "3"}
-        sound = _sound(source)
-        heard = output.add_stream_from_template(sound) if sound else None
-        waiting = (
-            _sound_packets(source, sound, start + found.origin_seconds, end + found.origin_seconds)
-            if sound
-            else iter(())
-        )
-        packet = next(waiting, None)
-        for number in range(max(1, int((end - start) * fps + 0.5))):
-            time = start + float(number / fps)
-            if number and video.end_seconds is not None and time >= video.end_seconds:
-                break
-            picture = paint(time, video.display(video.frame_at(time)[0])[:height, :width])
-            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), "rgb24")
-            frame.pts, frame.time_base = number, 1 / fps
-            output.mux(encoder.encode(frame))
-            while packet is not None and packet.pts * packet.time_base - found.origin_seconds <= time:
-                _mux(output, packet, heard, Fraction(start + found.origin_seconds))
-                packet = next(waiting, None)
-        output.mux(encoder.encode(None))
-        while packet is not None:  # heard while the last picture is seen
-            _mux(output, packet, heard, Fraction(start + found.origin_seconds))
-            packet = next(waiting, None)
+        pictures = _pictures(video, start, end, changes)
+        first = next(pictures, None)
+        if first is None:
+            raise VideoError(f"{shown(path)} shows nothing from {start:.3f} to {end:.3f} s")
+        base = first[1] if first[1] - start <= _HELD_SECONDS else start
+        encoder, durations = _encoder(output, found, width, height), {}
+
+        def write(frame: av.VideoFrame | None) -> None:
+            for packet in encoder.encode(frame):
+                packet.duration = durations.pop(packet.pts)
+                output.mux(packet)
+
+        offset = found.origin_seconds
+        with _Sound(path, found, output, Fraction(base + offset), end + offset) as sound:
+            for picture, time, stop in chain([first], pictures):
+                picture = paint(time, video.display(picture)[:height, :width])
+                frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), "rgb24")
+                frame.pts, frame.time_base = round((time - base) / _CLOCK), _CLOCK
+                durations[frame.pts] = round((stop - time) / _CLOCK)
+                write(frame)
+                sound.write_until(time + offset)
+                on_progress(time - start, end - start)
+            write(None)
+            sound.write_until(end + offset)
 
 
-def _sound_packets(container, sound: av.AudioStream, start: float, end: float) -> Iterator[av.Packet]:
-    container.seek(int(start / sound.time_base), stream=sound, backward=True)
-    for packet in container.demux(sound):
-        if packet.pts is None or packet.dts is None or packet.pts * packet.time_base < start:
-            continue
-        if packet.pts * packet.time_base >= end:
+def _pictures(
+    video: PyAvVideo, start: float, end: float, changes: Sequence[float]
+) -> Iterator[tuple[np.ndarray, float, float]]:
+    """Yield what is shown in [start, end): pictures, each with the seconds from and to which it is shown."""
+    start, end = start - TOLERANCE_SECONDS, min(end, video.info.end_seconds) - TOLERANCE_SECONDS
+    for picture, shown_at, stop in video.frames_from(start):
+        if shown_at >= end or stop <= start:
             return
-        yield packet
+        if shown_at < start and stop < end and stop - start <= _HELD_SECONDS:
+            continue
+        begin, stop = max(shown_at, start + TOLERANCE_SECONDS), min(stop, end + TOLERANCE_SECONDS)
+        again = [change for change in changes if begin < change < stop - _HELD_SECONDS]
+        for time, until in pairwise([begin, *again, stop]):
+            yield picture, time, until
 
 
-def _encoder() -> str:
-    return "libx264" if "libx264" in av.codec.codecs_available else "mpeg4"
+def _encoder(output: av.container.OutputContainer, found: Probe, width: int, height: int) -> av.VideoStream:
+    name = "libx264" if "libx264" in av.codec.codecs_available else "mpeg4"
+    encoder = output.add_stream(name, rate=Fraction(found.info.fps).limit_denominator(1001))
+    encoder.time_base = encoder.codec_context.time_base = _CLOCK
+    encoder.width, encoder.height, encoder.pix_fmt = width, height, "yuv420p"
+    # no B-frames: the first frame is at 0 without an edit list, which not every player reads
+    encoder.options = {"crf": "18", "preset": "veryfast", "bf": "0"} if name == "libx264" else {"qscale": "3"}
+    return encoder

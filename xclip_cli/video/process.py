@@ -1,9 +1,15 @@
-"""A process in which files are decoded: how it is started, how much memory it may take, and how it says what failed."""
+"""A process in which files are decoded: how it is started and followed, how much memory it may take, what failed."""
 
+import json
+import os
+import subprocess
 import sys
+import threading
+from collections.abc import Callable
 from pathlib import Path
+from typing import IO, Any
 
-from xclip_cli.errors import XclipError
+from xclip_cli.errors import VideoError, XclipError
 from xclip_cli.video.source import shown
 
 MAX_BYTES = 4 * 2**30  # twice what a video of 8192 x 4320 pixels and 10 bits takes
@@ -25,6 +31,62 @@ def program(code: str, *arguments: str) -> list[str]:
     """
     path = "import sys; sys.path[:] = [p for p in sys.path if p not in ('', '.')]"
     return [sys.executable, "-c", f"{path} + [{_PACKAGE_PARENT!r}]\n{code}", *arguments]
+
+
+def follow(
+    command: list[str],
+    name: str,
+    done: str,
+    patience_seconds: float,
+    on_progress: Callable[[float, float], None],
+    stdin: IO | None = None,
+) -> Any:
+    """Run a program that uses ``report_to_parent`` and return its result.
+
+    ``on_progress(seconds, total)`` is called with each report. The program is killed if it reports nothing for
+    ``patience_seconds``. ``name`` and ``done`` ("cut") are for messages. Raises VideoError.
+    """
+    late = threading.Event()
+    process = subprocess.Popen(
+        command,
+        stdin=stdin or subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        env=os.environ | ENVIRONMENT,
+        start_new_session=True,
+    )
+    try:
+        while True:
+            timer = threading.Timer(patience_seconds, lambda: (late.set(), process.kill()))
+            timer.start()
+            line = process.stdout.readline()
+            timer.cancel()
+            answer = json.loads(line) if line.endswith(b"\n") else {}
+            if "result" in answer:
+                return answer["result"]
+            if "seconds" not in answer:
+                how = f"made no progress for {patience_seconds:g} s" if late.is_set() else "crashed the decoder"
+                raise VideoError(answer.get("error", f"{name} {how} while it was {done}"), answer.get("hint"))
+            on_progress(answer["seconds"], answer["total"])
+    finally:
+        process.kill()
+        process.wait()
+        process.stdout.close()
+
+
+def report_to_parent(path: str, done: str, work: Callable[[Callable[[float, float], None]], Any]) -> None:
+    """Run ``work(on_progress)`` and print what ``follow`` reads: progress, then the result or what failed."""
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # what a library prints must not get among the answers
+
+    def say(**answer) -> None:
+        answers.write(json.dumps(answer) + "\n")
+        answers.flush()
+
+    try:
+        say(result=work(lambda seconds, total: say(seconds=seconds, total=total)))
+    except Exception as error:
+        say(**failure(path, error, done))
 
 
 def limit_memory() -> None:

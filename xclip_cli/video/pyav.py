@@ -92,6 +92,18 @@ class PyAvVideo(Video):
             self._converted = self._shown, self._convert()
         return self._converted[1], self._shown_time
 
+    def frames_from(self, time_seconds: float) -> Iterator[tuple[np.ndarray, float, float]]:
+        """Yield the frame on display at that time and all later ones, each with its time and the next frame's.
+
+        The end of the video stands for the time after the last frame. Raises VideoError if none decodes.
+        """
+        image, time = self.frame_at(time_seconds)
+        while self._next is not None:
+            yield image, time, self._next_time
+            self._advance()
+            image, time = self._convert(), self._shown_time
+        yield image, time, self._probe.end_after(time)
+
     def _advance(self) -> None:
         self._before, self._shown, self._shown_time = self._shown, self._next, self._next_time
         self._next, self._next_time = next(self._frames, (None, math.inf))
