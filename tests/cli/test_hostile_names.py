@@ -54,7 +54,7 @@ def test_csv_report_and_sidecars(tag, videos, tmp_path):
     out = tmp_path / "out"
     out.mkdir()
     before = files_below(tmp_path)
-    options = ("--report", out / "report.html", "--write-sidecars", "-v", "--top-k", "1")
+    options = ("--report", out / "report.html", "--write-sidecars", "-v", "--top-k", "1", "--threshold", "0")
     done = tag(videos, "-o", out / "tags.csv", *options)
     assert done.returncode == 1 and "Traceback" not in done.stderr and harmless(done.stderr)
     rows = list(csv.DictReader(io.StringIO((out / "tags.csv").read_bytes().decode(), newline="")))
@@ -67,7 +67,7 @@ def test_csv_report_and_sidecars(tag, videos, tmp_path):
     assert len(sidecars) == len(NAMES)
     for sidecar in sidecars:
         text = sidecar.read_text(encoding="utf-8")
-        assert len(ElementTree.fromstring(text).findall(".//{*}li")) == 3 and not any(c in text for c in DIRECTIONS)
+        assert len(ElementTree.fromstring(text).findall(".//{*}li")) == 6 and not any(c in text for c in DIRECTIONS)
     beside = {str(out / name) for name in ("report.html", "tags.csv", "tags.csv.journal")}
     assert files_below(tmp_path) - before == {str(path) for path in sidecars} | beside
 

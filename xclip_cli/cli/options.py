@@ -180,7 +180,12 @@ Annotate = Annotated[Path | None, Option(help="Write the video with its tags bur
 WriteSidecars = Annotated[
     bool, Option("--write-sidecars", help="Add tags to clip.mp4.xmp beside each video.", rich_help_panel=_OUT)
 ]
-DryRun = Annotated[bool, Option("--dry-run", help="Say what --write-sidecars would do.", rich_help_panel=_OUT)]
+RemoveTags = Annotated[
+    bool, Option("--remove-tags", help="Take out what --write-sidecars added; tag nothing.", rich_help_panel=_OUT)
+]
+DryRun = Annotated[
+    bool, Option("--dry-run", help="Say what --write-sidecars or --remove-tags would do.", rich_help_panel=_OUT)
+]
 Quiet = Annotated[bool, Option("--quiet", "-q", help="Errors only.", rich_help_panel=_OUT)]
 Verbose = Annotated[
     bool,

@@ -53,6 +53,7 @@ def tag(
     report: options.Report = None,
     annotate: options.Annotate = None,
     write_sidecars: options.WriteSidecars = False,
+    remove_tags: options.RemoveTags = False,
     dry_run: options.DryRun = False,
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
@@ -83,12 +84,15 @@ def tag(
     found, part = shards.cut(found, chosen)
     if target:
         batch.check_output(target, found.videos, overwrite, format_name)
-    beside = tag_files.Beside(report, annotate, write_sidecars, dry_run)
+    beside = tag_files.Beside(report, annotate, write_sidecars, remove_tags, dry_run)
     beside.check(target or cut, found.videos, overwrite)
     if cut is not None:
         view.prepare_cuts(cut, settings)
     view.count_skipped(found, quiet)
+    if remove_tags:
+        raise typer.Exit(1 if beside.remove(found.videos, quiet) else 0)
     checkpoint = open_checkpoint(model)
+    beside.check_labels(bool(labels or labels_file or labelset or checkpoint.default_labels))
     label_set = chosen_labels.choose(labels, labels_file, labelset, checkpoint.default_labels)
     label_set = chosen_labels.with_background(label_set, background)
     with ExitStack() as stack:

@@ -1,7 +1,8 @@
 """What `xclip tag` writes beside rows: sidecars, the report, the annotated video."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from xclip_cli.batch import Batch
@@ -21,6 +22,7 @@ class Beside:
     report: Path | None
     annotate: Path | None
     write_sidecars: bool
+    remove_tags: bool
     dry_run: bool
 
     def check(self, written: Path | None, videos: Sequence[str], overwrite: bool) -> None:
@@ -28,10 +30,15 @@ class Beside:
 
         ``written`` is what else the run would write.
         """
-        if self.dry_run and not self.write_sidecars:
-            raise UsageError("--dry-run shows what --write-sidecars would do", "add --write-sidecars, or leave it out")
-        if self.dry_run and (written or self.report or self.annotate):
+        writes = written or self.report or self.annotate
+        if self.dry_run and not (self.write_sidecars or self.remove_tags):
+            hint = "add --write-sidecars or --remove-tags, or leave it out"
+            raise UsageError("--dry-run shows what --write-sidecars or --remove-tags would do", hint)
+        if self.dry_run and writes:
             raise UsageError("--dry-run writes nothing: no -o, --cut, --report or --annotate", "leave one of them out")
+        if self.remove_tags and (writes or self.write_sidecars):
+            hint = "leave out -o, --cut, --report, --annotate and --write-sidecars"
+            raise UsageError("--remove-tags tags nothing: it takes out of sidecars what earlier runs added", hint)
         if self.annotate and len(videos) != 1:
             raise UsageError(f"--annotate takes one video, and {len(videos)} were given", "annotate them one by one")
         asked = ("--report", self.report, (".html", ".htm")), ("--annotate", self.annotate, (".mp4",))
@@ -48,29 +55,67 @@ class Beside:
             _write_annotated(job, self.annotate, quiet)
         return failed
 
+    def check_labels(self, chosen: bool) -> None:
+        """Raise UsageError if tags would stay in sidecars that nobody chose."""
+        if self.write_sidecars and not chosen:
+            hint = 'add --labels "dunking,archery", --labels-file or --labelset, or a model fine-tuned on labels'
+            raise UsageError("--write-sidecars writes tags that stay: it takes labels that you choose", hint)
+
+    def remove(self, videos: Iterable[str], quiet: bool) -> int:
+        """Take out of sidecars what earlier runs added; give how many files could not be written."""
+        return self._update(((video, []) for video in videos), quiet)
+
     def _sidecars(self, job: Batch, quiet: bool) -> int:
         sure = _sure(job.label_set, job.settings)
-        written = failed = 0
-        for result in job.results:
-            keywords = xmp.keywords(result, job.label_set, job.settings.lang, sure)
-            if not keywords:
-                continue
+        labels, lang = job.label_set, job.settings.lang
+        lowest, left_out = xmp.floor(len(labels.labels) + len(labels.background)), 0
+
+        def wanted() -> Iterator[tuple[str, list[xmp.Keyword]]]:
+            nonlocal left_out
+            for result in job.results:
+                if result.error is None:
+                    keywords = xmp.keywords(result, labels, lang, sure, lowest)
+                    left_out += len(xmp.keywords(result, labels, lang, sure)) - len(keywords)
+                    yield result.video, keywords
+
+        failed = self._update(wanted(), quiet)
+        if left_out and not quiet:
+            console.print_line(f"{left_out} tags with a score below {lowest:.2f} left out: --threshold asks for others")
+        return failed
+
+    def _update(self, keywords: Iterable[tuple[str, list[xmp.Keyword]]], quiet: bool) -> int:
+        """Write the sidecars of videos, or say what would be written; give how many cannot be."""
+        written = same = failed = 0
+        read_folder = cache(xmp.Folder.read)
+        for video, tags in keywords:
             try:
-                sidecar = xmp.sidecar(result.video, keywords)
+                sidecar = xmp.sidecar(video, tags, read_folder)
                 if not self.dry_run:
                     sidecar.write()
             except XclipError as error:
                 console.print_error(error)
                 failed += 1
                 continue
-            written += bool(sidecar.added)
-            if self.dry_run and sidecar.added:
-                console.print_line(f"would write {sidecar.path}: {', '.join(sidecar.added)}")
+            changes = [f"+ {tag}" for tag in sidecar.added] + [f"- {tag}" for tag in sidecar.removed]
+            written, same = written + bool(changes), same + (not changes)
+            if self.dry_run and changes:
+                console.print_line(
+                    f"would {'write' if sidecar.content else 'delete'} {sidecar.path}: {', '.join(changes)}"
+                )
+            if (changes or tags) and not quiet:
+                _print_spellings(video, sidecar)
         if not quiet:
             verb = "would be written" if self.dry_run else "written"
-            same = job.finished - written - failed
             console.print_line(f"sidecars: {written} {verb}, {same} have nothing new, {failed} left as they are")
         return failed
+
+
+def _print_spellings(video: str, sidecar: xmp.Sidecar) -> None:
+    """Name sidecars that are not called as ours are."""
+    for name in sidecar.others:
+        taken = name == sidecar.path.name
+        what = "is taken as its sidecar" if taken else f"may be its sidecar too; tags go to {sidecar.path.name}"
+        console.print_warning(f"{video}: {name} {what}")
 
 
 def _sure(label_set, settings: TagSettings) -> set[str]:
