@@ -1,7 +1,7 @@
 """Parts of videos as small files: copied where that gives the very frames, else encoded; in a process of its own.
 
 The frames of [start, end) are those whose time lies in it, and before them the one that has been on display since
-earlier, where the next one is more than a tenth of a second away. A copy keeps every bit. It is made where the first
+earlier, if the next one is more than half a second away. A copy keeps every bit. It is made where the first
 of these frames is a key frame and no packet is needed that shows another frame; then both files are decoded and
 compared. An encoded part (H.264, or MPEG-4 where that is missing) has the frames at their own times, upright, with
 square pixels. Sound is copied where MP4 can hold it, else left out.
@@ -30,7 +30,8 @@ from xclip_cli.video.pyav import PyAvVideo
 from xclip_cli.video.source import is_picture, read_head, shown
 from xclip_cli.video.types import TOLERANCE_SECONDS, Probe
 
-_HELD_SECONDS = 0.1  # a picture that is shown for longer belongs to a part even if the part begins in the middle of it
+_HELD_SECONDS = 0.5  # a picture that is shown for longer belongs to a part even if the part begins in the middle of it
+_LATE_SECONDS = 0.1  # a picture is not painted again if the next one follows within this time
 _CLOCK = Fraction(1, 60_000)  # MPEG-4 allows no finer one than 1/65535
 _VIDEO_CODECS = ("h264", "hevc", "mpeg4", "av1", "vp9")
 _AUDIO_CODECS = ("aac", "mp3", "ac3", "eac3", "opus", "flac", "alac")
@@ -122,7 +123,7 @@ def _copy(path: str, found: Probe, start: float, end: float, draft: str, on_prog
         if key is None or key.dts is None or key.pts * key.time_base > first + _HELD_SECONDS:
             return False
         before = min(key.dts, key.pts) - 1
-        base = key.pts * key.time_base if first - start < _HELD_SECONDS else Fraction(start + TOLERANCE_SECONDS)
+        base = key.pts * key.time_base if first == start else Fraction(start + TOLERANCE_SECONDS)
         video = output.add_stream_from_template(stream, opaque=True)
         with _Sound(path, found, output, base, end) as sound:
             for packet in _exact(key, packets, end):
@@ -275,7 +276,7 @@ def encode(
         first = next(pictures, None)
         if first is None:
             raise VideoError(f"{shown(path)} shows nothing from {start:.3f} to {end:.3f} s")
-        base = first[1] if first[1] - start <= _HELD_SECONDS else start
+        base = start if start < found.info.start_seconds - TOLERANCE_SECONDS else first[1]
         encoder, durations = _encoder(output, found, width, height), {}
 
         def write(frame: av.VideoFrame | None) -> None:
@@ -308,7 +309,7 @@ def _pictures(
         if shown_at < start and stop < end and stop - start <= _HELD_SECONDS:
             continue
         begin, stop = max(shown_at, start + TOLERANCE_SECONDS), min(stop, end + TOLERANCE_SECONDS)
-        again = [change for change in changes if begin < change < stop - _HELD_SECONDS]
+        again = [change for change in changes if begin < change < stop - _LATE_SECONDS]
         for time, until in pairwise([begin, *again, stop]):
             yield picture, time, until
 
