@@ -110,7 +110,7 @@ MUTANTS = (
     # Videos
     Mutant("turned as coded", "video/probe.py", "return UPRIGHT if data is None else", "return UPRIGHT if True else",
            "video/test_readers.py::test_rotation_is_honoured"),
-    Mutant("any stream", "video/container.py", "stream.frames != 1, marked, context.width", "stream.frames != 1, context.width",
+    Mutant("any stream", "video/container.py", "frames != 1, marked, context.width", "frames != 1, context.width",
            "video/test_kinds.py::test_the_stream"),
     Mutant("a clock of the pictures alone", "video/probe.py", "TOLERANCE_SECONDS else start - origin",
            "TOLERANCE_SECONDS else 0.0", "video/test_clock.py"),
