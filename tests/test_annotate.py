@@ -1,5 +1,6 @@
 """The annotated video: captions where and when they belong, sound as before; a decoder that hangs is killed."""
 
+import gc
 import sys
 import weakref
 from pathlib import Path
@@ -97,6 +98,24 @@ def test_captions_are_drawn_as_they_come_and_one_is_kept(tmp_path, monkeypatch):
     monkeypatch.setattr(burning, "encode", paint_each)
     burning.burn(str(video), "", spans, draw, lambda *_: None)
     assert drawn == [f"label {n}" for n in range(1800)]
+
+
+def test_figures_of_captions_are_not_kept(tmp_path, monkeypatch):
+    from matplotlib.figure import Figure
+
+    video = video_with_sound(tmp_path / "a.mp4", seconds=1)
+    monkeypatch.setattr(burning, "probe", lambda path: SimpleNamespace(info=VideoInfo(320, 180, 30.0, 30, 1.0)))
+
+    def paint_each(path, found, start, end, output, on_progress, paint, changes):
+        for time in range(30):
+            paint(float(time), np.zeros((180, 320, 3), np.uint8))
+            assert sum(isinstance(thing, Figure) for thing in gc.get_objects()) <= before + 1
+
+    monkeypatch.setattr(burning, "encode", paint_each)
+    gc.collect()
+    before = sum(isinstance(thing, Figure) for thing in gc.get_objects())
+    spans = [(float(n), n + 1.0, [[f"label {n}", "0.50"]]) for n in range(30)]
+    burning.burn(str(video), "", spans, draw_caption, lambda *_: None)
 
 
 def test_a_caption_changes_while_one_picture_stands(tmp_path):

@@ -1,5 +1,6 @@
 """A video written anew with captions on its pictures; in a process that can be killed."""
 
+import gc
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -45,7 +46,9 @@ def burn(
             caption, drawn = next(waiting, None), None
         if caption is None or seconds < caption[0]:
             return image
-        drawn = drawn or draw(caption[2], width, height)
+        if drawn is None:
+            drawn = draw(caption[2], width, height)
+            gc.collect(1)  # a figure of matplotlib holds itself, with megabytes of pixels
         return _with(drawn, image)
 
     encode(path, found, 0.0, end, output, on_progress, paint, sorted({edge for c in captions for edge in c[:2]}))
