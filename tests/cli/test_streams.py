@@ -119,8 +119,19 @@ def test_a_sitecustomize_that_prints_is_nobodys_answer(tag, clips, tmp_path):
         (tmp_path / "sitecustomize.py").write_text(text)
         output = tmp_path / "tags.csv"
         output.unlink(missing_ok=True)
-        done = tag(clips, "-o", output, "--overwrite", PYTHONPATH=str(tmp_path))
+        more = (
+            "--window",
+            "0.5",
+            "--threshold",
+            0,
+            "--cut",
+            tmp_path / "cuts",
+            "--annotate",
+            tmp_path / "annotated.mp4",
+        )
+        done = tag(clips / "a.mp4", *more, "-o", output, "--overwrite", PYTHONPATH=str(tmp_path))
         assert done.returncode == 0, done.stderr
+        assert list((tmp_path / "cuts").iterdir()) and (tmp_path / "annotated.mp4").stat().st_size
         assert {row["status"] for row in csv.DictReader(output.read_text().splitlines())} == {"ok"}
 
 

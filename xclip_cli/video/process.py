@@ -21,6 +21,7 @@ ENVIRONMENT = {
     "OPENCV_IO_MAX_IMAGE_PIXELS": "100000000",
     "DECORD_EOF_RETRY_MAX": "2048",  # it also counts while the first frame is waited for: 128 were too few
 }
+ANSWER = b"xclip "  # begins every line of a process to its parent; JSON follows
 _PACKAGE_PARENT = str(Path(__file__).resolve().parents[2])
 
 
@@ -59,9 +60,8 @@ def follow(
         while True:
             timer = threading.Timer(patience_seconds, lambda: (late.set(), process.kill()))
             timer.start()
-            line = process.stdout.readline()
+            answer = read_answer(process.stdout) or {}
             timer.cancel()
-            answer = json.loads(line) if line.endswith(b"\n") else {}
             if "result" in answer:
                 return answer["result"]
             if "seconds" not in answer:
@@ -74,13 +74,28 @@ def follow(
         process.stdout.close()
 
 
+def take_stdout() -> IO[bytes]:
+    """Standard output, for answers alone: what a library prints from now on goes to standard error."""
+    answers = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)
+    answers.write(b"\n")  # ends a line that was printed before
+    return answers
+
+
+def read_answer(stream: IO[bytes]) -> dict | None:
+    """The next answer; what else was printed, by sitecustomize for example, is passed over. None at the end."""
+    for line in iter(stream.readline, b""):
+        if line.startswith(ANSWER) and line.endswith(b"\n"):
+            return json.loads(line.removeprefix(ANSWER))
+    return None
+
+
 def report_to_parent(path: str, done: str, work: Callable[[Callable[[float, float], None]], Any]) -> None:
     """Run ``work(on_progress)`` and print what ``follow`` reads: progress, then the result or what failed."""
-    answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # what a library prints must not get among the answers
+    answers = take_stdout()
 
     def say(**answer) -> None:
-        answers.write(json.dumps(answer) + "\n")
+        answers.write(ANSWER + json.dumps(answer).encode() + b"\n")
         answers.flush()
 
     try:

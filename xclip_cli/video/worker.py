@@ -23,7 +23,7 @@ import numpy as np
 
 from xclip_cli.errors import VideoError
 from xclip_cli.registry import Resize
-from xclip_cli.video.process import ENVIRONMENT, failure, limit_memory, program
+from xclip_cli.video.process import ANSWER, ENVIRONMENT, failure, limit_memory, program, read_answer, take_stdout
 from xclip_cli.video.reader import check_reader, open_reader, read_clip, read_frames
 from xclip_cli.video.scenes import shot_changes
 from xclip_cli.video.source import shown
@@ -33,7 +33,6 @@ from xclip_cli.video.types import Clip, Reader, Video, VideoInfo
 _START_SECONDS = 60.0
 _PATIENCE_SECONDS = 0.5
 _MAX_THREADS = 4
-_ANSWER = b"xclip "
 
 
 class DecodePool:
@@ -246,12 +245,9 @@ def _start(command: Sequence[str]) -> subprocess.Popen[bytes]:
 
 def _receive(stream) -> "Clip | tuple[list[float], bool] | None":
     """The next answer, None for "ready"; raises what the worker reports, EOFError when it is gone."""
-    line = b"\n"
-    while not line.startswith(_ANSWER):  # what is printed before the program begins, by sitecustomize, is passed over
-        line = stream.readline()
-        if not line.endswith(b"\n"):
-            raise EOFError
-    answer = json.loads(line.removeprefix(_ANSWER))
+    answer = read_answer(stream)
+    if answer is None:
+        raise EOFError
     if "error" in answer:
         raise VideoError(answer["error"], answer["hint"])
     if "cuts" in answer:
@@ -279,9 +275,7 @@ def serve(reader: Reader) -> None:
     """Answer requests until standard input ends: the body of a worker process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     limit_memory()
-    answers = os.fdopen(os.dup(1), "wb")
-    answers.write(b"\n")  # ends what was printed before
-    os.dup2(2, 1)  # what a decoder's library prints must not get among the answers
+    answers = take_stdout()
     requests: queue.SimpleQueue[bytes] = queue.SimpleQueue()
     threading.Thread(target=_listen, args=(requests,), daemon=True).start()
     _send(answers, {})
@@ -356,7 +350,7 @@ def _header(clip: Clip) -> dict:
 
 
 def _send(answers, header: dict, frames: np.ndarray | None = None) -> None:
-    answers.write(_ANSWER + json.dumps(header).encode() + b"\n")
+    answers.write(ANSWER + json.dumps(header).encode() + b"\n")
     if frames is not None and frames.size:
         answers.write(memoryview(frames).cast("B"))
     answers.flush()
