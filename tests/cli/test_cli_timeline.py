@@ -8,8 +8,12 @@ import random
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 
 import pytest
+
+from xclip_cli.cli import cuts, progress
+from xclip_cli.errors import VideoError
 
 LABELS = ["--labels", "running,dunking,a dog"]
 # The toy model finds "a dog" in about half of the windows, "dunking" in all.
@@ -95,3 +99,28 @@ def test_a_wrong_option_is_one_line(tag, clips, arguments):
     done = tag(clips, *arguments)
     assert done.returncode == 2 and done.stdout == b""
     assert done.stderr.startswith(b"error:") and b"Traceback" not in done.stderr
+
+
+def test_the_bar_of_cutting_counts_seconds_of_video(tmp_path, monkeypatch):
+    heard = []
+
+    @contextmanager
+    def bar(title, total, hidden, unit):
+        heard.append((title, total))
+        yield lambda done, failed=0: heard.append((done, failed))
+
+    def cut(video, start, end, target, timeout, on_progress):
+        on_progress((end - start) / 2, end - start)
+        if video == "broken.mp4":
+            raise VideoError("it is broken")
+        return "copied"
+
+    monkeypatch.setattr(progress, "bar", bar)
+    monkeypatch.setattr("xclip_cli.video.cutting.cut", cut)
+    parts = [
+        cuts.Part("a.mp4", 0.0, 4.0, "x"),
+        cuts.Part("broken.mp4", 2.0, 4.0, "x"),
+        cuts.Part("a.mp4", 6.0, 8.0, "x"),
+    ]
+    assert cuts.write(parts, [], tmp_path, 60, quiet=True) == 1
+    assert heard == [("seconds cut", 8), (2, 0), (4, 0), (5, 0), (6, 1), (7, 1), (8, 1)]

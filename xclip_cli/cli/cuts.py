@@ -25,7 +25,7 @@ def write(parts: Sequence[Part], inputs: Iterable[str], folder: Path, timeout_se
     taken = {Path(video).name.casefold() for video in inputs}
     ways: Counter[str] = Counter()
     before, total = 0.0, sum(part.end_seconds - part.start_seconds for part in parts)
-    with progress.bar("cutting", round(total), quiet, "s/s") as update:
+    with progress.bar("seconds cut", round(total), quiet, "s/s") as update:
         for part in parts:
 
             def show(seconds: float, _: float, before: float = before) -> None:

@@ -145,7 +145,8 @@ def write_report(
     from xclip_cli.stills import strips
 
     tagged = [result.video for result in results if result.error is None]
-    with progress.bar("pictures", len(tagged), quiet, "videos/s") as update:
+    total = len(tagged) if len(tagged) > 1 else None  # of one video it only shows that something is done
+    with progress.bar("pictures", total, quiet, "videos/s") as update:
         pictures = strips(tagged, settings, update)
     html.write(path, results, pictures, title)
     if not quiet:
@@ -155,7 +156,7 @@ def write_report(
 def _write_annotated(job: Batch, path: Path, quiet: bool) -> None:
     from xclip_cli.annotate import annotate
 
-    with progress.bar("annotating", hidden=quiet, unit="s/s") as update:
+    with progress.bar("seconds annotated", hidden=quiet, unit="s/s") as update:
         annotate(next(job.results), path, job.settings, lambda seconds, total: update(round(seconds), round(total)))
     if not quiet:
         console.print_line(f"annotated -> {path}")
