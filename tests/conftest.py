@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
+sys.path.insert(0, str(Path(__file__).parent))  # for the modules that tests share
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -6,19 +6,14 @@ from xclip_cli.errors import UsageError
 
 
 def resolve_device(name: str) -> torch.device:
-    """The device that `auto|cpu|cuda|cuda:N|mps` means here. Raises UsageError for one that is absent."""
+    """Return the device that `auto|cpu|cuda|cuda:N|mps` means here. Raises UsageError for one that is absent."""
+    count, has_mps = torch.cuda.device_count() if torch.cuda.is_available() else 0, torch.backends.mps.is_available()
     if name == "auto":
-        has_mps = torch.backends.mps.is_available()
-        return torch.device("cuda" if torch.cuda.is_available() else "mps" if has_mps else "cpu")
-    device = torch.device(name)
-    present = {
-        "cpu": True,
-        "cuda": torch.cuda.is_available() and (device.index or 0) < torch.cuda.device_count(),
-        "mps": torch.backends.mps.is_available(),
-    }
-    if not present[device.type]:
-        raise UsageError(f"device {name!r} is not available on this machine", "use --device auto or --device cpu")
-    return device
+        return torch.device("cuda" if count else "mps" if has_mps else "cpu")
+    present = ["cpu", *["cuda"] * bool(count), *(f"cuda:{i}" for i in range(count)), *["mps"] * has_mps]
+    if name not in present:
+        raise UsageError(f"device {name!r} is not available on this machine", f"use --device {' or '.join(present)}")
+    return torch.device(name)
 
 
 def precision(device: torch.device, dtype: str) -> torch.autocast:

@@ -7,6 +7,7 @@ query-key-value tensor is cut into q, k and v.
 
 import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from xclip_cli.errors import ModelError
@@ -133,23 +134,36 @@ _CONSTANTS = {
 }
 
 
-def translate(state: Mapping[str, T], format: Format) -> dict[str, T]:
-    """The same tensors under our names, fused ones cut and bare matrices turned; nothing is copied that need not be.
+# Names, or beginnings of names, that tell whose network a file holds.
+_FAMILIES = {
+    "vision_model.": "a CLIP or X-CLIP of transformers: give its folder, with config.json",
+    "cls_head.": "a model of MMAction2",
+    "layer1.0.": "a ResNet",
+    "blocks.0.attn.qkv": "a vision transformer of timm, such as VideoMAE or TimeSformer",
+    "encoder.layer": "a BERT or ViT of transformers",
+    "visual.trunk.": "an open_clip model: give it as open_clip:ARCHITECTURE=FILE",
+    "logit_bias": "a SigLIP: give it as open_clip:ARCHITECTURE=FILE",
+}
 
-    Raises ModelError naming the first key that the format does not have. What is missing, a strict load will say.
+
+def translate(
+    state: Mapping[str, T], format: Format, path: Path | str = "the file", complete: bool = False
+) -> dict[str, T]:
+    """Return the same tensors under our names: fused ones split, bare matrices transposed, others not copied.
+
+    Raises ModelError naming keys that the format does not have; if ``complete``, those too that every CLIP has and
+    ``state`` lacks. Else a strict load says what is missing.
     """
+    table = TABLES[format]
+    names = {key: re.sub(r"\.\d+\.", ".N.", key, count=1) for key in state if key not in _CONSTANTS}
+    foreign = [key for key, name in names.items() if name not in table]
+    missing = [key for key in _OPEN_CLIP if complete and "N" not in key and key not in state]
+    if foreign or missing:
+        raise _foreign(state, format, path, foreign, missing)
     translated: dict[str, Any] = {}
-    for key, value in state.items():
-        if key in _CONSTANTS:
-            continue
-        number = re.search(r"\.(\d+)\.", key)
-        ours = TABLES[format].get(re.sub(r"\.\d+\.", ".N.", key, count=1))
-        if ours is None:
-            raise ModelError(
-                f"the weights hold {key!r}, which {format} X-CLIP weights do not have",
-                hint="Is this checkpoint of another architecture?",
-            )
-        ours = ours.replace("N", number[1]) if number else ours
+    for key, name in names.items():
+        value, number = state[key], re.search(r"\.(\d+)\.", key)
+        ours = table[name].replace("N", number[1]) if number else table[name]
         if "*" in ours:
             translated.update(
                 (ours.replace("*", part), piece) for part, piece in zip("qkv", value.chunk(3), strict=True)
@@ -157,3 +171,17 @@ def translate(state: Mapping[str, T], format: Format) -> dict[str, T]:
         else:
             translated[ours] = value.t().contiguous() if key in _TRANSPOSED else value
     return translated
+
+
+def _foreign(
+    state: Mapping[str, T], format: Format, path: Path | str, foreign: list[str], missing: list[str]
+) -> ModelError:
+    def some(keys: list[str]) -> str:
+        more = f" and {len(keys) - 2} more" if len(keys) > 2 else ""
+        return ", ".join(f"{key!r:.80}" for key in keys[:2]) + more
+
+    said = [f"{path} does not hold {format} X-CLIP weights"]
+    said += [f"it has {some(foreign)}, which these do not have"] if foreign else []
+    said += [f"it lacks {some(missing)}"] if missing else []
+    family = next((what for start, what in _FAMILIES.items() if any(key.startswith(start) for key in state)), None)
+    return ModelError("; ".join(said), f"it looks like {family}" if family else "Is it of another architecture?")

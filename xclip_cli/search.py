@@ -8,7 +8,6 @@ import os
 import re
 from dataclasses import asdict, dataclass
 from heapq import nlargest
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -49,7 +48,7 @@ def collection(store: Store, model: str) -> Collection:
 
     The model is known by the bytes of its file alone, where these decide all; else it is opened, which takes torch.
     """
-    path = hub.local_file(MODELS[model]) if model in MODELS else Path(model).expanduser()
+    path = hub.local_file(MODELS[model]) if model in MODELS else hub.user_path(model)
     if path is not None and path.is_file():
         weights = content_sha256(path)
         if any(known.weights == weights for known in store.collections()):

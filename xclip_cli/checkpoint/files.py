@@ -13,7 +13,25 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from xclip_cli import hub
 from xclip_cli.errors import ModelError
+
+_POINTER = "a Git LFS pointer, not the file itself"
+_TORCH_MAGIC = (0x1950A86A20F9469CFC6C).to_bytes(10, "little")
+_SIGNATURES = (
+    (b"\x93NUMPY", "a NumPy array"),
+    (b"version https://git-lfs", _POINTER),
+    (b"\x1f\x8b", "a gzip archive"),
+    (b"BZh", "a bzip2 archive"),
+    (b"\xfd7zXZ", "an xz archive"),
+    (b"\x28\xb5\x2f\xfd", "a Zstandard archive"),
+    (b"7z\xbc\xaf", "a 7z archive"),
+    (b"\x89HDF", "an HDF5 file"),
+    (b"GGUF", "a GGUF model"),
+    (b"\x1aE\xdf\xa3", "a video"),
+    (b"<", "a web page or XML"),
+    (b"{", "JSON text"),
+)
 
 
 def read_safetensors(path: Path, wanted: Callable[[str], bool] = lambda key: True) -> dict[str, Tensor]:
@@ -35,7 +53,7 @@ class open_safetensors:
             self.file = safe_open(self.path, framework="pt")
             return self.file.__enter__()
         except (OSError, SafetensorError) as error:
-            raise ModelError(f"{self.path} cannot be read as safetensors: {error}") from error
+            raise _unreadable(self.path, "safetensors", error) from error
 
     def __exit__(self, *failure):
         return self.file.__exit__(*failure)
@@ -51,26 +69,60 @@ def read_pickle(path: Path) -> Any:
     try:
         with warnings.catch_warnings(), torch.serialization.safe_globals([(OrderedDict, "yacs.config.CfgNode")]):
             warnings.simplefilter("ignore")
-            return torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+            zipped = zipfile.is_zipfile(path)
+            if zipped and _unpacked_bytes(path) > path.stat().st_size:
+                raise ValueError("its ZIP archive is compressed, or states sizes that it does not have")
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
     except pickle.UnpicklingError as error:
         if found := re.search(r"GLOBAL (\S+)", str(error)):
             raise ModelError(
                 f"{path} is refused: its pickle asks for {found[1]}, which could run code; nothing was run",
                 "take the model from a source you trust, as .safetensors",
             ) from error
-        raise _damaged(path, error) from error
+        raise _unreadable(path, "a checkpoint", error) from error
     except Exception as error:  # bytes that anyone may have made can fail in any way while they are parsed
-        raise _damaged(path, error) from error
+        raise _unreadable(path, "a checkpoint", error) from error
 
 
-def _damaged(path: Path, error: Exception) -> ModelError:
+def _unpacked_bytes(path: Path) -> int:
+    with zipfile.ZipFile(path) as archive:
+        return sum(item.file_size for item in archive.infolist())
+
+
+def _unreadable(path: Path, wanted: str, error: Exception) -> ModelError:
     if "TorchScript" in str(error):
         return ModelError(
             f"{path} is a TorchScript archive, which is a program; only weights are read",
             "OpenAI's own models: xclip models pull open_clip:ViT-B-16/openai",
         )
-    reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
-    return ModelError(f"{path} cannot be read as a checkpoint: {reason}")
+    reason = " ".join(str(error).split())[:200] or type(error).__name__
+    if kind := _kind(path):
+        reason = f"it is {kind}"
+    elif "weights_only" in reason or isinstance(error, pickle.UnpicklingError):  # PyTorch says how to run its code
+        reason = "it is damaged, or of another kind"
+    hint = "git lfs pull gets the file itself" if kind == _POINTER else hub.repair(path)
+    return ModelError(f"{path} cannot be read as {wanted}: {reason}", hint)
+
+
+def _kind(path: Path) -> str | None:
+    """Return what the file is, by its first bytes, if no file of weights begins so; None where these do not tell."""
+    with path.open("rb") as file:
+        head = file.read(512)
+    if head.startswith(b"PK"):
+        if not zipfile.is_zipfile(path):
+            return "the beginning of a ZIP archive: the rest is missing"
+        with zipfile.ZipFile(path) as archive:
+            is_checkpoint = any(name.endswith("data.pkl") for name in archive.namelist())
+        return None if is_checkpoint else "a ZIP archive without weights"
+    if head[257:262] == b"ustar":
+        return "a tar archive"
+    if head[4:8] == b"ftyp":
+        return "a video"
+    if head[:2] in (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05"):
+        return None if _TORCH_MAGIC in head else "a pickle that torch.save did not write"
+    if head[8:9] == b"{" and path.suffix != ".safetensors":
+        return "a safetensors file, whose name must end in .safetensors"
+    return next((kind for start, kind in _SIGNATURES if head.startswith(start)), None if head else "an empty file")
 
 
 def tensors_in(value: Any, path: Path) -> dict[str, Tensor]:
@@ -82,8 +134,17 @@ def tensors_in(value: Any, path: Path) -> dict[str, Tensor]:
         raise ModelError(f"{path} holds no weights: expected a dict of tensors, found {type(value).__name__}")
     for key, tensor in value.items():
         if not isinstance(key, str) or not isinstance(tensor, Tensor):
-            raise ModelError(f"{path} holds no weights: {key!r} is a {type(tensor).__name__}, not a tensor")
+            raise ModelError(f"{path} holds no weights: {key!r:.80} is a {type(tensor).__name__}, not a tensor")
+        if not _is_plain(tensor):
+            raise ModelError(f"{path} is damaged: {key!r:.80} is no plain tensor of numbers that the file holds")
     return {key.removeprefix("module."): tensor for key, tensor in value.items()}
+
+
+def _is_plain(tensor: Tensor) -> bool:
+    """Whether the tensor has its own bytes: not sparse, quantised, complex, without data or larger than its storage."""
+    if tensor.layout != torch.strided or tensor.device.type != "cpu" or tensor.is_quantized or tensor.is_complex():
+        return False
+    return tensor.numel() * tensor.element_size() <= tensor.untyped_storage().nbytes()
 
 
 def load_strictly(module: nn.Module, state: Mapping[str, Tensor], path: Path) -> nn.Module:
@@ -96,7 +157,7 @@ def load_strictly(module: nn.Module, state: Mapping[str, Tensor], path: Path) ->
         found, needed = state.get(key), expected.get(key)
         if found is None or needed is None:
             trouble = "is missing" if found is None else "has no place in this architecture"
-            raise ModelError(f"{path} does not fit: {key} {trouble}")
+            raise ModelError(f"{path} does not fit: {key} {trouble}", hub.repair(path))
         if found.shape != needed.shape:
             shapes = f"{tuple(found.shape)}, the architecture needs {tuple(needed.shape)}"
             raise ModelError(f"{path} does not fit: {key} has the shape {shapes}")
@@ -110,4 +171,4 @@ def check_finite(state: Mapping[str, Tensor], path: Path) -> None:
     """ModelError naming the first tensor with a NaN or an infinity in it, of which every score would be a NaN."""
     for key, tensor in state.items():
         if not math.isfinite(tensor.detach().sum(dtype=torch.float64)):
-            raise ModelError(f"{path} is damaged: {key} holds what is no number (NaN or infinity)")
+            raise ModelError(f"{path} is damaged: {key} holds what is no number (NaN or infinity)", hub.repair(path))

@@ -104,7 +104,7 @@ def _parse(name: str) -> Source:
     tags = open_clip.list_pretrained_tags_by_model(architecture)
     first = open_clip.get_pretrained_cfg(architecture, tags[0]) if tags else {}
     if file:
-        path = Path(file).expanduser()
+        path = hub.user_path(file)
         if not path.is_file():
             raise ModelError(f"there is no file {file!r}")
         return Source(architecture, None, first, path)
@@ -203,7 +203,7 @@ def _as_xclip(source: Source) -> Xclip:
     config = native_config(model)
     with torch.device("meta"):
         network = Xclip(config)
-    return load_strictly(network, translate(model.state_dict(), "open_clip"), source.file)
+    return load_strictly(network, translate(model.state_dict(), "open_clip", source.file), source.file)
 
 
 @contextmanager

@@ -37,7 +37,7 @@ def open_checkpoint(name_or_path: str) -> Checkpoint:
         return open_frozen(name)
     if name in MODELS:
         return _open_registered(MODELS[name])
-    path = Path(name).expanduser()
+    path = hub.user_path(name)
     if path.is_dir():
         return _open_folder(path)
     if path.exists():
@@ -80,7 +80,8 @@ def _open_file(path: Path, name: str | None = None) -> Checkpoint:
 def _open_folder(folder: Path, name: str | None = None, spec: ModelSpec | None = None) -> Checkpoint:
     path = hub.first_in(folder, hub.WEIGHT_FILES)
     if path is None:
-        raise ModelError(f"{folder} has no weights: none of {', '.join(hub.WEIGHT_FILES)} is in it")
+        names = ", ".join(hub.WEIGHT_FILES)
+        raise ModelError(f"{folder} has no weights: none of {names} is in it", hub.repair(folder))
     if path.suffix == ".safetensors" and (about := read_metadata(path)) is not None:
         return open_ours(path, about, None)
     return open_hugging_face(path, name or folder.resolve().name, spec)

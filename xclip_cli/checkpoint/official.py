@@ -7,6 +7,7 @@ from pathlib import Path
 
 from torch import Tensor
 
+from xclip_cli import hub
 from xclip_cli.errors import ModelError
 from xclip_cli.keymap import translate
 from xclip_cli.model.config import HEAD_WIDTH, TextConfig, VisionConfig, XclipConfig
@@ -20,7 +21,7 @@ def open_hugging_face(path: Path, name: str, spec: ModelSpec | None) -> Checkpoi
     """The checkpoint of a weight file in a folder that transformers wrote; ``spec`` where the authors' own it is."""
     folder = path.parent
     if not (folder / "config.json").is_file():
-        raise ModelError(f"{folder} has no config.json, which says what network its weights are")
+        raise ModelError(f"{folder} has no config.json, which says what network its weights are", hub.repair(folder))
     with understanding(folder / "config.json") as settings_path:
         config = _config_from_hugging_face(json.loads(settings_path.read_text("utf-8")), settings_path)
     if spec:  # trained with heads of 64 everywhere, which the converted config.json need not say
@@ -30,8 +31,8 @@ def open_hugging_face(path: Path, name: str, spec: ModelSpec | None) -> Checkpoi
 
     def read(wanted: Callable[[str], bool]) -> dict[str, Tensor]:
         if path.suffix == ".safetensors":
-            return translate(read_safetensors(path, wanted), "huggingface")
-        return translate(tensors_in(read_pickle(path), path), "huggingface")
+            return translate(read_safetensors(path, wanted), "huggingface", path)
+        return translate(tensors_in(read_pickle(path), path), "huggingface", path)
 
     identity = json.dumps(config.to_dict(), sort_keys=True)
     return xclip_checkpoint(name, path, config, preprocessing, read, identity=identity, warnings=_doubts(name, config))
@@ -51,7 +52,7 @@ def _doubts(name: str, config: XclipConfig) -> tuple[str, ...]:
 
 def open_microsoft(path: Path, name: str | None) -> Checkpoint:
     """The checkpoint of a .pth as microsoft/VideoX trained it. Raises ModelError for a CLIP for images."""
-    state = translate(tensors_in(read_pickle(path), path), "microsoft")
+    state = translate(tensors_in(read_pickle(path), path), "microsoft", path, complete=True)
     config = XclipConfig.from_state(state)
     if not config.mit_layers and not config.prompt_layers:
         raise ModelError(

@@ -1,6 +1,5 @@
 """`xclip models`: which models there are, and which of them are on this machine."""
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -34,7 +33,7 @@ def list_models() -> None:
 def show(name: AnyName) -> None:
     """Everything that is known of one model, without loading it; of a file or folder, what it says itself."""
     registered = name.removeprefix("microsoft/") in MODELS
-    opened = not registered and (":" in name or "/" in name or Path(name).exists())
+    opened = not registered and (":" in name or "/" in name or hub.user_path(name).exists())
     facts = _facts_of_file(name) if opened else _facts(find(name))
     console.print_rows(("fact", "value"), [(key, str(value)) for key, value in facts.items()])
 
@@ -108,9 +107,11 @@ def verify(
         raise ModelError(f"model {name!r} is not on this machine", f"get it with: xclip models pull {name}")
     console.print_rows(("name", "file", "checksum"), rows)
     if damaged := [row for row in rows if row[2] == "damaged"]:
+        model, file, _ = damaged[0]
+        bundled = MODELS[model].source.startswith("bundled:")
+        anew = "pip install --force-reinstall xclip-cli" if bundled else f"xclip models pull {model}"
         raise ModelError(
-            f"{len(damaged)} damaged file(s), the first is {damaged[0][1]} of {damaged[0][0]}",
-            "delete it and pull the model again",
+            f"{len(damaged)} damaged file(s), the first is {file} of {model}", f"pull the model again: {anew}"
         )
 
 

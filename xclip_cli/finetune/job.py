@@ -1,6 +1,8 @@
 """What is trained on what: the clips, read, and the network, loaded; and what a network says of clips."""
 
 import os
+import re
+import socket
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -28,6 +30,7 @@ from .sources import Findings
 from .store import ClipStore
 
 _EVALUATED_AT_ONCE = 8
+_START = timedelta(minutes=5)  # for all processes to begin
 _PATIENCE = timedelta(hours=12)  # the others wait while the first reads the clips
 
 OnProgress = Callable[[int, int], None]
@@ -68,15 +71,47 @@ class Ranks:
 
 @contextmanager
 def joined(device: torch.device) -> Iterator[Ranks]:
-    """The processes that `torchrun` started (NCCL on CUDA, else gloo), or this one alone."""
-    if "RANK" not in os.environ or "WORLD_SIZE" not in os.environ:
+    """The processes that `torchrun` started (NCCL on CUDA, else gloo), or this one alone.
+
+    Raises UsageError where the environment is not what `torchrun` makes, or the other processes do not come.
+    """
+    given = {name: os.environ[name] for name in ("RANK", "WORLD_SIZE") if name in os.environ}
+    if not given:
         yield Ranks()
         return
-    dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=_PATIENCE)
+    given |= {name: os.environ.get(name, "") for name in ("MASTER_ADDR", "MASTER_PORT")}
+    hint = "start with: torchrun --nproc-per-node N -m xclip_cli finetune ...; or unset RANK and WORLD_SIZE"
+    said = ", ".join(f"{name}={value!r:.40}" for name, value in given.items())
+    rank, count, port = (_number(given.get(name)) for name in ("RANK", "WORLD_SIZE", "MASTER_PORT"))
+    if not (0 <= rank < count and 1 <= port <= 65535 and given["MASTER_ADDR"]):
+        raise UsageError(f"{said} do not describe one of several processes", hint)
+    try:
+        socket.getaddrinfo(given["MASTER_ADDR"], port)
+        store, rank, count = next(dist.rendezvous("env://", timeout=_START))
+        store.set_timeout(_PATIENCE)
+        backend = "nccl" if device.type == "cuda" else "gloo"
+        dist.init_process_group(backend, store=store, rank=rank, world_size=count, timeout=_PATIENCE)
+    except (OSError, RuntimeError, ValueError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise UsageError(f"the processes that train together cannot meet ({said}): {reason}", hint) from error
     try:
         yield Ranks(dist.get_rank(), dist.get_world_size())
     finally:
         dist.destroy_process_group()
+
+
+def _number(text: str | None) -> int:
+    """Return a whole number from 0 to 65535; -1 for any other text."""
+    return int(text) if text and re.fullmatch("[0-9]{1,5}", text) else -1
+
+
+def _own_device(name: str) -> torch.device:
+    """Return the device of this process: of several on one machine, each has a GPU of its own."""
+    device, local = resolve_device(name), _number(os.environ.get("LOCAL_RANK"))
+    if device.type == "cuda" and device.index is None and local >= 0:
+        device = resolve_device(f"cuda:{local}")
+        torch.cuda.set_device(device)
+    return device
 
 
 @dataclass(frozen=True)
@@ -138,7 +173,7 @@ def opened(
     data: str, settings: FinetuneSettings, checkpoint: Checkpoint, on_progress: OnProgress, ablates: bool = False
 ) -> Iterator[Job]:
     """The clips, read, and the model, loaded. Raises UsageError, ModelError and OutputError."""
-    device = resolve_device(settings.device)
+    device = _own_device(settings.device)
     if settings.dtype == "auto":
         settings = replace(settings, dtype="bfloat16" if device.type == "cuda" else "float32")
     regime, splits = choose_regime(settings, ablates), find_clips(data, settings)
