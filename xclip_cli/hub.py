@@ -222,7 +222,8 @@ def repair(path: Path) -> str | None:
         home = path.absolute().relative_to(_hub_cache().absolute()).parts[0]
         repository = home.removeprefix("models--").replace("--", "/")
         named = (spec.name for spec in MODELS.values() if spec.source.endswith(f":{repository}"))
-        return f"pull it again: xclip models pull {next(named, repository)}"
+        other = "open_clip:ARCHITECTURE/TAG" if path.name in OPEN_CLIP_FILES else repository
+        return f"pull it again: xclip models pull {next(named, other)}"
     return None
 
 

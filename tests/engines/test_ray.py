@@ -6,6 +6,7 @@ import os
 import pickle
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -14,7 +15,9 @@ from dataclasses import asdict
 import numpy as np
 import pytest
 
+from xclip_cli.engines import ray
 from xclip_cli.engines.ray import MAX_DEATHS, Station
+from xclip_cli.errors import XclipError
 from xclip_cli.labels import from_names
 from xclip_cli.settings import TagSettings
 
@@ -269,6 +272,76 @@ def test_ctrl_c_stops_a_cluster_too(toy_model, many, tmp_path):
     _, said = process.communicate(timeout=200)
     assert process.returncode == 130 and "Traceback" not in said and "run the same command again" in said
     assert gone(processes)
+
+
+def listening(pids) -> set[str]:
+    """The addresses, as /proc/net has them, on which these processes listen."""
+    sockets = {}
+    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
+        with open(table) as file:
+            rows = [line.split() for line in file.readlines()[1:]]
+        sockets |= {f"socket:[{row[9]}]": row[1].split(":")[0] for row in rows if row[3] == "0A"}
+    found = set()
+    for pid in pids:
+        try:
+            links = [os.readlink(f"/proc/{pid}/fd/{fd}") for fd in os.listdir(f"/proc/{pid}/fd")]
+        except OSError:
+            continue
+        found |= {sockets[link] for link in links if link in sockets}
+    return found
+
+
+@needs_ray
+@needs_proc
+@pytest.mark.slow
+def test_a_cluster_of_our_own_listens_on_loopback_alone(toy_model, many, tmp_path):
+    arguments = on_ray(many, "--model", toy_model, *LABELS, "-o", tmp_path / "o.csv")
+    process = started(arguments, tmp_path / "o.csv.journal", lines=3)
+    found = listening([process.pid, *descendants(process.pid)])
+    process.communicate(timeout=400)
+    assert found and found <= {"0100007F", "0000000000000000FFFF00000100007F", "0" * 24 + "01000000"}
+
+
+@needs_ray
+@pytest.mark.slow
+def test_scores_that_are_no_numbers_end_the_run_at_once(toy_model, clips, tmp_path):
+    """With the local engine's words: no worker died, and no video is to blame."""
+    import torch
+    from safetensors import safe_open
+    from safetensors.torch import load_file, save_file
+
+    with safe_open(toy_model, "pt") as file:
+        metadata = file.metadata()
+    state = load_file(toy_model) | {"logit_scale": torch.tensor(1000.0)}
+    model = tmp_path / "toy.safetensors"
+    save_file(state, model, metadata=metadata)
+    here, there = (run(make(clips, "--model", model, *LABELS)) for make in (command, on_ray))
+    assert here.returncode == there.returncode == 1
+    assert here.stderr == there.stderr and "gives scores that are no numbers" in there.stderr
+
+
+def test_an_address_where_nobody_speaks_ray_is_given_up(monkeypatch):
+    """Ray itself waits for minutes. The probe's own limit is that of this test."""
+    pytest.importorskip("ray")
+    monkeypatch.setattr(ray, "_ANSWER_SECONDS", 0.5)
+    with socket.create_server(("127.0.0.1", 0)) as mute:
+        address = f"127.0.0.1:{mute.getsockname()[1]}"
+        with pytest.raises(XclipError, match=f"no Ray cluster at '{address}': nobody answers as Ray does") as caught:
+            ray._connect(address)
+    assert "ray start --head" in caught.value.hint
+
+
+def test_a_cluster_that_cannot_start_is_one_line(monkeypatch):
+    real = pytest.importorskip("ray")
+
+    def fail(*_, **__):
+        raise Exception("The current node timed out during startup.\nThis could happen because ...")
+
+    monkeypatch.setattr(real, "init", fail)
+    monkeypatch.delenv("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", raising=False)
+    with pytest.raises(XclipError, match="no Ray cluster at 'local': The current node timed out") as caught:
+        ray._connect("local")
+    assert "\n" not in caught.value.message and "/dev/shm" in caught.value.hint
 
 
 @needs_ray

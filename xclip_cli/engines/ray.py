@@ -11,6 +11,8 @@ import queue
 import re
 import signal
 import socket
+import subprocess
+import sys
 import threading
 from collections import Counter, deque
 from collections.abc import Generator, Iterable, Iterator
@@ -30,7 +32,7 @@ from xclip_cli.video.source import shown
 Answer = tuple[str, VideoResult | Embeddings | VideoError]  # of a video, by its path
 
 MAX_DEATHS = 3
-_PATIENCE_SECONDS = 10
+_PATIENCE_SECONDS, _ANSWER_SECONDS = 10, 60
 _STORE_BYTES = 2**27  # of shared memory in a cluster of our own: results are small, and Ray would take a third
 
 
@@ -78,23 +80,46 @@ def _answers(
 def _connect(address: str):
     check_installed()
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    if address == "local":  # as on macOS and Windows: Ray listens on loopback alone
+        os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
     import ray
 
     found = re.fullmatch(r"(?:ray://)?(.+):(\d{1,5})", address)
     own = {"include_dashboard": False, "object_store_memory": _STORE_BYTES} if address == "local" else {}
     try:
-        if found:  # where nobody answers, Ray itself waits for minutes
+        if found:
             socket.create_connection((found[1], int(found[2])), _PATIENCE_SECONDS).close()
+        if not own:
+            _check_cluster(address)
         on_sigterm = signal.getsignal(signal.SIGTERM)
         ray.init(address, log_to_driver=False, logging_level="ERROR", **own)
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, on_sigterm)  # Ray's own ends the program without a word
-    except (OSError, OverflowError, ValueError, ImportError, RuntimeError) as error:
-        raise XclipError(
-            f"there is no Ray cluster at {address!r}: {_line(error)}",
-            "start one with ray start --head, or use --address local",
-        ) from error
+    except Exception as error:  # Ray raises even plain Exception where it cannot start
+        ray.shutdown()
+        hint = "start one with ray start --head, or use --address local"
+        if own:
+            hint = "Ray needs free ports, /dev/shm and a temporary folder to write to; or leave out --engine ray"
+        raise XclipError(f"there is no Ray cluster at {address!r}: {_line(error)}", hint) from error
     return ray
+
+
+def _check_cluster(address: str) -> None:
+    """Connect in a process that can be killed: where nobody answers as Ray does, Ray waits for minutes, or aborts."""
+    program = "import ray, sys; ray.init(sys.argv[1], log_to_driver=False, logging_level='ERROR')"
+    try:
+        subprocess.run(
+            [sys.executable, "-c", program, address],
+            check=True,
+            capture_output=True,
+            text=True,
+            timeout=_ANSWER_SECONDS,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise TimeoutError(f"nobody answers as Ray does within {_ANSWER_SECONDS} seconds") from error
+    except subprocess.CalledProcessError as error:
+        lines = error.stderr.strip().splitlines() or [f"exit code {error.returncode}"]
+        raise ConnectionError(lines[-1]) from error
 
 
 class Station:
@@ -221,6 +246,9 @@ class _Crew:
         try:
             answer = self._ray.get(call)
         except self._ray.exceptions.RayError as error:
+            cause = getattr(error, "cause", None)
+            if isinstance(cause, XclipError):  # the station lives, its model does not work: no other would do better
+                raise type(cause)(cause.message, cause.hint) from error
             yield from self._replace(hand, error)
             return
         if not hand.room:
