@@ -3,12 +3,15 @@
 import socket
 import time
 from datetime import timedelta
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from xclip_cli.errors import UsageError
 from xclip_cli.finetune import job
+from xclip_cli.finetune.learner import FrameFront
+from xclip_cli.model.xclip import Xclip
 
 CPU = torch.device("cpu")
 NAMES = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT", "LOCAL_RANK")
@@ -99,3 +102,13 @@ def test_each_process_takes_a_gpu_of_its_own(environment, monkeypatch):
     environment(LOCAL_RANK="5")
     with pytest.raises(UsageError, match="cuda:5"):
         job._own_device("auto")
+
+
+def test_features_of_classes_go_where_the_network_computes(toy_config):
+    """A probe finds them on the CPU. The meta device stands for a GPU: neither takes tensors of the other's."""
+    with torch.device("meta"):
+        model = Xclip(toy_config)
+    there = SimpleNamespace(front=FrameFront(model), names=["run", "jump"], device=torch.device("meta"))
+    for names in (["run", "jump"], ["jump", "swim"]):
+        learner = job.by_name(there, names, torch.zeros(2, toy_config.embed_dim))
+        assert learner.text().device.type == "meta" and learner.text().shape == (2, toy_config.embed_dim)

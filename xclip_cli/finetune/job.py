@@ -253,7 +253,7 @@ def by_name(job: Job, names: Sequence[str], own: Tensor | None = None) -> Learne
     learner = Learner(job.front, texts, NOTHING).to(job.device)
     if own is None:
         return learner
-    known = dict(zip(prompts(job.names), own, strict=True))
+    known = dict(zip(prompts(job.names), own.to(job.device), strict=True))
     features = [known.get(text, row) for text, row in zip(texts, learner.text(), strict=True)]
     return Learner(job.front, texts, NOTHING, features=torch.stack(features)).to(job.device)
 
