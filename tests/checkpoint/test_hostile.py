@@ -272,6 +272,10 @@ def test_a_safetensors_file_under_another_name_is_named(tmp_path, toy_model):
     path = tmp_path / "toy.pth"
     path.write_bytes(Path(toy_model).read_bytes())
     assert "must end in .safetensors" in refused(open_checkpoint, str(path))
+    torch.save({"a": torch.zeros(1)}, tmp_path / "x.safetensors")
+    assert "must end in .pth" in refused(open_checkpoint, str(tmp_path / "x.safetensors"))
+    (tmp_path / "x.txt").write_text("hello")
+    assert "damaged, or of another kind" in refused(open_checkpoint, str(tmp_path / "x.txt"))
 
 
 def test_an_archive_that_unpacks_to_more_than_the_file_is_refused(tmp_path):

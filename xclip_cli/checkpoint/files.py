@@ -18,6 +18,7 @@ from xclip_cli.errors import ModelError
 
 _POINTER = "a Git LFS pointer, not the file itself"
 _TORCH_MAGIC = (0x1950A86A20F9469CFC6C).to_bytes(10, "little")
+_PARSING = (pickle.UnpicklingError, LookupError, EOFError, AttributeError, TypeError)
 _SIGNATURES = (
     (b"\x93NUMPY", "a NumPy array"),
     (b"version https://git-lfs", _POINTER),
@@ -98,7 +99,7 @@ def _unreadable(path: Path, wanted: str, error: Exception) -> ModelError:
     reason = " ".join(str(error).split())[:200] or type(error).__name__
     if kind := _kind(path):
         reason = f"it is {kind}"
-    elif "weights_only" in reason or isinstance(error, pickle.UnpicklingError):  # PyTorch says how to run its code
+    elif "weights_only" in reason or isinstance(error, _PARSING):  # PyTorch says how to run the file's code
         reason = "it is damaged, or of another kind"
     hint = "git lfs pull gets the file itself" if kind == _POINTER else hub.repair(path)
     return ModelError(f"{path} cannot be read as {wanted}: {reason}", hint)
@@ -113,6 +114,8 @@ def _kind(path: Path) -> str | None:
             return "the beginning of a ZIP archive: the rest is missing"
         with zipfile.ZipFile(path) as archive:
             is_checkpoint = any(name.endswith("data.pkl") for name in archive.namelist())
+        if is_checkpoint and path.suffix == ".safetensors":
+            return "a file of torch.save, whose name must end in .pth"
         return None if is_checkpoint else "a ZIP archive without weights"
     if head[257:262] == b"ustar":
         return "a tar archive"
