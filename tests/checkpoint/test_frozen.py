@@ -186,15 +186,13 @@ def test_a_tokenizer_that_is_not_here_names_its_command(hub_cache, offline, monk
 
 
 def test_pull_asks_for_weights_and_tokenizer(monkeypatch, tmp_path):
-    import huggingface_hub
-
     asked = []
 
     def download(repository, name):
         asked.append((repository, name))
-        return str(tmp_path / name)
+        return tmp_path / name
 
-    monkeypatch.setattr(huggingface_hub, "hf_hub_download", download)
+    monkeypatch.setattr("xclip_cli.hub._download", download)
     frozen.pull("open_clip:PE-Core-B-16")
     assert asked == [("timm/PE-Core-B-16", "open_clip_model.safetensors")]
     asked.clear()

@@ -332,7 +332,7 @@ def test_weights_that_are_incomplete_say_what_they_lack(tmp_path):
     assert "it lacks 'logit_scale', 'visual.class_embedding' and" in message and "it has" not in message
 
 
-NASTY = [None, True, -1, 0, 2**31, 1e308, float("nan"), "x" * 300, "\x1b[2J", [], [1], {}, {"a": 1}, [[[]]]]
+NASTY = [None, True, -1, 0, 2**31, 10**400, 1e308, float("nan"), "x" * 300, "\x1b[2J", [], [1], {}, {"a": 1}, [[[]]]]
 
 
 def test_metadata_of_any_type_are_read_or_refused(changed, toy_model):

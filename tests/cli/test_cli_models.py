@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import pytest
 from typer.testing import CliRunner
 
@@ -59,10 +61,8 @@ def test_an_unknown_name_is_one_error(command):
     ],
 )
 def test_pull_asks_the_right_repository_and_prints_the_file(name, repository, monkeypatch):
-    import huggingface_hub
-
     asked = []
-    monkeypatch.setattr(huggingface_hub, "hf_hub_download", lambda place, file: asked.append(place) or f"/x/{file}")
+    monkeypatch.setattr(hub, "_download", lambda place, file: asked.append(place) or Path("/x", file))
     result = run(app, ["models", "pull", name], catch_exceptions=False)
     assert set(asked) == {repository} and result.stdout.strip().endswith("model.safetensors")
 

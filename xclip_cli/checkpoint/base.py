@@ -134,5 +134,5 @@ def understanding(path: Path) -> Iterator[Path]:
     """Settings that someone else wrote may hold anything: what the body trips over becomes a ModelError."""
     try:
         yield path
-    except (OSError, LookupError, AttributeError, TypeError, ValueError, RecursionError) as error:
+    except (OSError, LookupError, AttributeError, TypeError, ValueError, OverflowError, RecursionError) as error:
         raise ModelError(f"{path} cannot be understood: {error!r}") from error

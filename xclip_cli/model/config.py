@@ -101,6 +101,7 @@ class XclipConfig:
         _check_choice("activation", self.activation, get_args(Activation))
         if isinstance(self.prompt_alpha, bool) or not isinstance(self.prompt_alpha, int | float):
             raise ModelError(f"prompt_alpha is {self.prompt_alpha!r}; it must be a number")
+        object.__setattr__(self, "prompt_alpha", float(self.prompt_alpha))
         for name, layers in (("mit_heads", self.mit_layers), ("prompt_heads", self.prompt_layers)):
             if getattr(self, name) is None:
                 object.__setattr__(self, name, max(1, self.embed_dim // HEAD_WIDTH))
