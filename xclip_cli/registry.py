@@ -11,6 +11,7 @@ OPEN_CLIP_PREFIX = "open_clip:"
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 CLIP = ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711))
 HALF = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+_MOST_MARGIN = 4
 LONGEST = 32  # a frame of 2 x 10000 pixels, resized by its short side, would fill gigabytes
 
 
@@ -79,10 +80,13 @@ class Preprocessing:
             )
         if not isinstance(self.antialias, bool):
             raise ModelError(f"preprocessing antialias is {self.antialias!r}; it must be true or false")
-        if not (isinstance(self.crop, int) and isinstance(self.resize, int)):
+        if not (type(self.crop) is type(self.resize) is int):  # True is no number of pixels
             raise ModelError(f"preprocessing sizes are {self.resize!r} and {self.crop!r}; they must be whole numbers")
-        if self.crop < 1 or (self.mode == "shortest" and self.resize < self.crop):
-            raise ModelError(f"preprocessing crops {self.crop} pixels from a short side of {self.resize}")
+        if self.crop < 1 or (self.mode == "shortest" and not self.crop <= self.resize <= _MOST_MARGIN * self.crop):
+            raise ModelError(
+                f"preprocessing crops {self.crop!r:.12} pixels from a short side of {self.resize!r:.12}: it must be 1 to "
+                f"{_MOST_MARGIN} times as long"
+            )
         finite = all(map(math.isfinite, (*self.mean, *self.std)))
         if not finite or len(self.mean) != 3 or len(self.std) != 3 or min(self.std) <= 0:
             raise ModelError(f"preprocessing needs 3 means and 3 positive stds, got {self.mean} and {self.std}")

@@ -119,6 +119,10 @@ METADATA = {
     "text for a number": put("config", "prompt_alpha", "x"),
     "a mean that is none": put("preprocessing", "mean", [float("nan")] * 3),
     "an infinite deviation": put("preprocessing", "std", [float("inf")] * 3),
+    "a resize of gigabytes": put("preprocessing", "resize", 10**9),
+    "a crop that is no square of the network": put("preprocessing", "crop", 16),
+    "truth for pixels": put("preprocessing", "crop", True),
+    "a number that no float holds": put("config", "prompt_alpha", 10**400),
     "labels of numbers": put("labels", [1, 2]),
     "labels of nothing": put("labels", {"a": 1}),
 }
@@ -335,6 +339,7 @@ def test_weights_that_are_incomplete_say_what_they_lack(tmp_path):
 NASTY = [None, True, -1, 0, 2**31, 10**400, 1e308, float("nan"), "x" * 300, "\x1b[2J", [], [1], {}, {"a": 1}, [[[]]]]
 
 
+@pytest.mark.slow
 def test_metadata_of_any_type_are_read_or_refused(changed, toy_model):
     """Each value that a model's file states, replaced by each of these: one line, or a network that answers."""
 

@@ -81,6 +81,8 @@ def open_ours(path: Path, about: Mapping, name: str | None) -> Checkpoint:
     with understanding(path):
         config = XclipConfig.from_dict(about["config"])
         preprocessing = Preprocessing(**about["preprocessing"])
+        if preprocessing.crop != config.vision.image_size:
+            raise ValueError(f"frames of {preprocessing.crop} pixels for a network of {config.vision.image_size}")
         name, labels = name or str(about["name"]), about["labels"]
         if not isinstance(labels, list | None):
             raise TypeError(f"labels are {labels!r:.40}, no list")
