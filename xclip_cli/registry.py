@@ -84,8 +84,8 @@ class Preprocessing:
             raise ModelError(f"preprocessing sizes are {self.resize!r} and {self.crop!r}; they must be whole numbers")
         if self.crop < 1 or (self.mode == "shortest" and not self.crop <= self.resize <= _MOST_MARGIN * self.crop):
             raise ModelError(
-                f"preprocessing crops {self.crop!r:.12} pixels from a short side of {self.resize!r:.12}: it must be 1 to "
-                f"{_MOST_MARGIN} times as long"
+                f"preprocessing crops {self.crop!r:.12} pixels from a short side of {self.resize!r:.12}: "
+                f"it must be 1 to {_MOST_MARGIN} times as long"
             )
         finite = all(map(math.isfinite, (*self.mean, *self.std)))
         if not finite or len(self.mean) != 3 or len(self.std) != 3 or min(self.std) <= 0:
