@@ -1,9 +1,11 @@
 """What a command was asked to do: frozen, and checked when made."""
 
 import json
+import math
 import re
 from dataclasses import asdict, dataclass, field, fields
 from hashlib import sha256
+from numbers import Integral, Real
 
 from xclip_cli.errors import UsageError
 
@@ -12,7 +14,9 @@ READERS = ("auto", "opencv", "pyav", "decord")
 TEMPORAL = ("mean", "mit", "cct", "cct+mit")
 PROMPTING = ("none", "template", "ensemble", "video")
 CLASS_NAMES = ("readable", "original")
+_DAY = 86400
 _SECONDS = {"window": "auto, or from 0 to 86400 seconds", "stride": "from 0 to 86400 seconds"}
+_TIMEOUT = "more than 0 and at most 86400 seconds"
 _LOWEST_THRESHOLD = 0.25  # of a timeline, where none is given
 _DEVICE = re.compile(r"auto|cpu|mps|cuda(:\d+)?")
 
@@ -20,6 +24,21 @@ _DEVICE = re.compile(r"auto|cpu|mps|cuda(:\d+)?")
 def _require(holds: bool, option: str, value: object, rule: str, command: str = "tag") -> None:
     if not holds:
         raise UsageError(f"--{option} is {value!r}: it must be {rule}", f"xclip {command} --help says what it does")
+
+
+def _within(value: object, low: float, high: float) -> bool:
+    """True for a number from ``low`` to ``high``, which NaN, text and a bool are not."""
+    return isinstance(value, Real) and not isinstance(value, bool) and low <= value <= high
+
+
+def _whole(value: object, low: int, high: float = math.inf) -> bool:
+    """True for an integer from ``low`` to ``high``."""
+    return isinstance(value, Integral) and _within(value, low, high)
+
+
+def _is_length(value: object) -> bool:
+    """True for a number of seconds above 0, up to a day."""
+    return _within(value, 0, _DAY) and value > 0
 
 
 @dataclass(frozen=True)
@@ -62,29 +81,32 @@ class TagSettings:
     scenes: bool = False
 
     def __post_init__(self):
-        self._check_timeline()
         _require(bool(self.model), "model", self.model, "a name or a path")
-        _require(self.top_k >= 1, "top-k", self.top_k, "1 or more")
-        _require(self.threshold is None or 0 <= self.threshold <= 1, "threshold", self.threshold, "from 0 to 1")
-        _require(0 <= self.min_margin <= 1, "min-margin", self.min_margin, "from 0 to 1")
-        _require(1 <= self.num_clips <= 100, "num-clips", self.num_clips, "from 1 to 100")
-        _require(self.num_crops in (1, 3), "num-crops", self.num_crops, "1 or 3")
+        _require(_whole(self.top_k, 1), "top-k", self.top_k, "1 or more")
+        threshold = self.threshold
+        _require(threshold is None or _within(threshold, 0, 1), "threshold", threshold, "from 0 to 1")
+        _require(_within(self.min_margin, 0, 1), "min-margin", self.min_margin, "from 0 to 1")
+        _require(_whole(self.num_clips, 1, 100), "num-clips", self.num_clips, "from 1 to 100")
+        _require(_whole(self.num_crops, 1) and self.num_crops in (1, 3), "num-crops", self.num_crops, "1 or 3")
         _require(bool(_DEVICE.fullmatch(self.device)), "device", self.device, "auto, cpu, cuda, cuda:N or mps")
         _require(self.dtype in DTYPES, "dtype", self.dtype, " or ".join(DTYPES))
-        _require(self.batch_size >= 1, "batch-size", self.batch_size, "1 or more")
-        _require(1 <= self.workers <= 64, "workers", self.workers, "from 1 to 64")
+        _require(_whole(self.batch_size, 1), "batch-size", self.batch_size, "1 or more")
+        _require(_whole(self.workers, 1, 64), "workers", self.workers, "from 1 to 64")
         _require(self.reader in READERS, "reader", self.reader, " or ".join(READERS))
-        _require(self.decode_timeout_seconds > 0, "decode-timeout", self.decode_timeout_seconds, "more than 0 seconds")
+        timeout = self.decode_timeout_seconds
+        _require(_is_length(timeout), "decode-timeout", timeout, _TIMEOUT)
+        self._check_timeline()
 
     def _check_timeline(self) -> None:
         window, stride, low = self.window_seconds, self.stride_seconds, self.threshold_low
         for option, value in (("window", None if window == "auto" else window), ("stride", stride)):
-            _require(value is None or (_is_number(value) and 0 < value <= 86400), option, value, _SECONDS[option])
+            _require(value is None or _is_length(value), option, value, _SECONDS[option])
         for option, value in (("min-length", self.min_length_seconds), ("max-gap", self.max_gap_seconds)):
-            _require(value is None or 0 <= value <= 86400, option, value, "from 0 to 86400 seconds")
+            _require(value is None or _within(value, 0, _DAY), option, value, "from 0 to 86400 seconds")
         most = 1 if self.threshold is None else self.threshold
-        _require(low is None or 0 <= low <= most, "threshold-low", low, f"from 0 to {most}")
-        _require(1 <= self.smooth <= 99 and self.smooth % 2 == 1, "smooth", self.smooth, "an odd number from 1 to 99")
+        _require(low is None or _within(low, 0, most), "threshold-low", low, f"from 0 to {most}")
+        odd = _whole(self.smooth, 1, 99) and self.smooth % 2 == 1
+        _require(odd, "smooth", self.smooth, "an odd number from 1 to 99")
         _require(window is None or self.num_clips == 1, "num-clips", self.num_clips, "1 with --window")
         _require(
             window is None or not self.min_margin, "min-margin", self.min_margin, "0 with --window: use --threshold"
@@ -163,19 +185,20 @@ class FinetuneSettings:
 
         for option in ("shots", "epochs", "batch_size", "patience"):
             value = getattr(self, option)
-            require(value is None or value >= 1, option.replace("_", "-"), value, "1 or more")
-        require(self.accumulate >= 1, "accumulate", self.accumulate, "1 or more")
-        require(self.lr is None or 0 < self.lr < 1, "lr", self.lr, "between 0 and 1")
+            require(value is None or _whole(value, 1), option.replace("_", "-"), value, "1 or more")
+        require(_whole(self.accumulate, 1), "accumulate", self.accumulate, "1 or more")
+        require(self.lr is None or (_within(self.lr, 0, 1) and 0 < self.lr < 1), "lr", self.lr, "between 0 and 1")
         share = _number(self.keep)
         require(self.keep == "auto" or (share is not None and 0 <= share <= 1), "keep", self.keep, "0 to 1, or auto")
         share = _number(self.val)
         require(share is None or 0 < share < 1, "val", self.val, "a share between 0 and 1, a folder or a CSV")
-        require(0 <= self.lora <= 1024, "lora", self.lora, "a rank from 0 to 1024")
-        require(0 <= self.learn_context <= 64, "learn-context", self.learn_context, "from 0 to 64 words")
+        require(_whole(self.lora, 0, 1024), "lora", self.lora, "a rank from 0 to 1024")
+        require(_whole(self.learn_context, 0, 64), "learn-context", self.learn_context, "from 0 to 64 words")
         require(bool(_DEVICE.fullmatch(self.device)), "device", self.device, "auto, cpu, cuda, cuda:N or mps")
         require(self.dtype in ("auto", *DTYPES), "dtype", self.dtype, "auto or " + " or ".join(DTYPES))
-        require(1 <= self.workers <= 64, "workers", self.workers, "from 1 to 64")
-        require(self.decode_timeout_seconds > 0, "decode-timeout", self.decode_timeout_seconds, "more than 0 seconds")
+        require(_whole(self.workers, 1, 64), "workers", self.workers, "from 1 to 64")
+        timeout = self.decode_timeout_seconds
+        require(_is_length(timeout), "decode-timeout", timeout, _TIMEOUT)
         try:
             re.compile(self.group_regex or "")
         except re.error as error:
@@ -226,8 +249,8 @@ class SpeedSettings:
         require(bool(self.models) and all(self.models), "models", ",".join(self.models), "names, separated by commas")
         require(bool(_DEVICE.fullmatch(self.device)), "device", self.device, "auto, cpu, cuda, cuda:N or mps")
         require(self.dtype in DTYPES, "dtype", self.dtype, " or ".join(DTYPES))
-        require(self.threads is None or 1 <= self.threads <= 1024, "threads", self.threads, "from 1 to 1024")
-        require(1 <= self.rounds <= 1000, "rounds", self.rounds, "from 1 to 1000")
+        require(self.threads is None or _whole(self.threads, 1, 1024), "threads", self.threads, "from 1 to 1024")
+        require(_whole(self.rounds, 1, 1000), "rounds", self.rounds, "from 1 to 1000")
         require(self.reader in READERS, "reader", self.reader, " or ".join(READERS))
 
 
@@ -253,10 +276,6 @@ class AccuracySettings:
         for option, known, values in (*ways, ("class-names", CLASS_NAMES, (self.class_names,))):
             for value in values:
                 _require(value in known, option, value, " or ".join(known), "benchmark accuracy")
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _number(text: str) -> float | None:
