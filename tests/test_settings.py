@@ -1,4 +1,4 @@
-"""Options are checked where settings are made: a number that is none, endless or of the wrong kind is one plain error."""
+"""Options are checked where settings are made: what is no number in range is one plain error."""
 
 import math
 
@@ -42,7 +42,7 @@ def test_counts_are_whole_numbers(name, value):
 @pytest.mark.parametrize("value", [math.nan, math.inf, 0, -1, 86401, 1e308])
 @pytest.mark.parametrize("make", [TagSettings, FinetuneSettings])
 def test_a_time_out_is_more_than_0_and_at_most_a_day(make, value):
-    with pytest.raises(UsageError, match="--decode-timeout is .*: it must be more than 0 and at most 86400 seconds"):
+    with pytest.raises(UsageError, match=r"--decode-timeout is .*: it must be more than 0 and at most 86400 seconds"):
         make(decode_timeout_seconds=value)
 
 

@@ -58,7 +58,7 @@ OVERLAP = """
 import json, statistics, sys, time
 from xclip_cli import Tagger
 from xclip_cli.video.ahead import decode_ahead
-from xclip_cli.video.worker import DecodePool
+from xclip_cli.video.pool import DecodePool
 
 videos = json.load(sys.stdin)
 tagger = Tagger("mini").set_labels("fighting,walking")

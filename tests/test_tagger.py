@@ -9,7 +9,7 @@ from xclip_cli.checkpoint import open_checkpoint, save
 from xclip_cli.errors import LabelError, ModelError, UsageError
 from xclip_cli.labels import Label
 from xclip_cli.preprocess import normalise, preprocess
-from xclip_cli.video.worker import DecodePool
+from xclip_cli.video.pool import DecodePool
 
 
 @pytest.fixture(scope="module")

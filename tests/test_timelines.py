@@ -16,7 +16,7 @@ from xclip_cli.settings import TagSettings
 from xclip_cli.tagger import Tagger
 from xclip_cli.timeline import Scored, WindowMemory
 from xclip_cli.video import stream
-from xclip_cli.video.worker import DecodePool
+from xclip_cli.video.pool import DecodePool
 
 LABELS = from_names("running,dunking,a dog")
 OPTIONS = {"window_seconds": 2.0, "stride_seconds": 0.5, "threshold": 0.34}

@@ -3,9 +3,16 @@
 The public names are loaded when they are first used, so that ``import xclip_cli`` costs nothing.
 """
 
+import os
+import sys
 from importlib import import_module
 
 __version__ = "0.1.0"
+
+if "torch" not in sys.modules:
+    # Read when torch is loaded: its threads share the cores with the decoders, and to spin while they wait costs more
+    # than to compute.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 _HOMES = {"Tagger": "tagger", "LabelSet": "labels", "load_model": "checkpoint", "XclipError": "errors"}
 __all__ = ["__version__", *_HOMES]

@@ -185,6 +185,7 @@ class Batch:
         self._engine = engine
         self._unreadable = unreadable or {}
         self._memory: WindowMemory | None = None
+        self.on_progress: Callable[[float, float], None] = lambda seconds, end: None  # see Tagger
         self.resumed = self.failed = 0
         self.finished = 0  # of the videos, those from the journal included
         self._record: Journal | Scratch | None = None
@@ -256,7 +257,7 @@ class Batch:
     def _local_engine(self) -> Engine:
         from xclip_cli.engines import local  # here, since it takes torch
 
-        return partial(local.tag, checkpoint=self.checkpoint, memory=self._memory)
+        return partial(local.tag, checkpoint=self.checkpoint, memory=self._memory, on_progress=self.on_progress)
 
     def _begin(self, video: str) -> str:
         """Notes what the file is like before it is tagged, so that a change in between is seen by the next run."""

@@ -21,8 +21,8 @@ from xclip_cli.samples import Sample
 from xclip_cli.samples.folds import deal
 from xclip_cli.tagger import Tagger
 from xclip_cli.video.ahead import decode_ahead
+from xclip_cli.video.pool import DecodePool
 from xclip_cli.video.types import Clip
-from xclip_cli.video.worker import DecodePool
 
 FOLDS = 5
 _FEWEST = 5  # clips that a label needs for a threshold of its own; with fewer it has that of all labels together

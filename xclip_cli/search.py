@@ -116,7 +116,7 @@ def _video_and_moment(text: str) -> tuple[str, float | None]:
 
 def _features(path: str, at: float | None, window_seconds: float, settings: TagSettings) -> np.ndarray:
     from xclip_cli.tagger import Tagger
-    from xclip_cli.video.worker import DecodePool
+    from xclip_cli.video.pool import DecodePool
 
     tagger = Tagger(**asdict(settings))
     start = None if at is None else max(0.0, at - window_seconds / 2)

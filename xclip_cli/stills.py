@@ -9,8 +9,8 @@ from xclip_cli.outputs.html import Strip
 from xclip_cli.registry import Resize
 from xclip_cli.settings import TagSettings
 from xclip_cli.video.ahead import decode_ahead
+from xclip_cli.video.pool import DecodePool
 from xclip_cli.video.types import Clip
-from xclip_cli.video.worker import DecodePool
 
 NUM_PICTURES = 8
 _WIDTH, _LOWEST, _HIGHEST = 128, 48, 128  # of a picture, in pixels; beside one that is higher there are margins

@@ -7,10 +7,10 @@ Labels are encoded once, when they are set; each video then costs one pass of th
 
 import os
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
-from itertools import chain, islice
+from contextlib import AbstractContextManager
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -30,27 +30,22 @@ from xclip_cli.settings import TagSettings
 from xclip_cli.textcache import text_features
 from xclip_cli.timeline import Scored, WindowMemory
 from xclip_cli.video.ahead import decode_ahead, take_ahead
+from xclip_cli.video.pool import DecodePool
 from xclip_cli.video.source import as_path, as_paths, check_file
 from xclip_cli.video.stream import Piece, Stream, Windowing, check_scenes
 from xclip_cli.video.types import Clip
-from xclip_cli.video.worker import DecodePool
 
 
-@dataclass(frozen=True)
-class _Computing:
-    """Videos whose scores were asked of the device."""
-
-    clips: list[tuple[str, Clip]]
-    outputs: tuple[torch.Tensor, torch.Tensor]
-
-
-class Tagger:
+class Tagger(AbstractContextManager):
     """Tags videos with one model, a name, a path or an opened Checkpoint; options are those of TagSettings.
 
+    Decoder processes are started when first needed, up to ``workers``, and serve all later calls, from any thread. They
+    end with `close`, with the tagger or with the program; a tagger is a context manager. ``on_progress(seconds, end)``
+    is called with how far a video has come, window by window.
     Raises ModelError if the model cannot be opened, UsageError for a wrong option.
     """
 
-    def __init__(self, model: str | Checkpoint = TagSettings.model, **options):
+    def __init__(self, model: str | Checkpoint = TagSettings.model, on_progress: Callable | None = None, **options):
         opened = isinstance(model, Checkpoint)
         self.settings = TagSettings(model=model.name if opened else model, **options)
         if self.settings.scenes:
@@ -63,6 +58,7 @@ class Tagger:
         self.rules: timeline.Rules | None = None
         self._text: torch.Tensor | None = None
         self._temperature = 1.0
+        self._on_progress = on_progress or (lambda seconds, end: None)
         # An accelerator computes one batch while the next is cropped and sent; a CPU has nothing to wait for.
         on_cpu = self.device.type == "cpu"
         self.batch_size, self.batches_ahead = (1, 0) if on_cpu else (self.settings.batch_size, 1)
@@ -108,37 +104,40 @@ class Tagger:
 
         return iter(tqdm(results, total=total, unit="video"))
 
-    def _pool(self, paths: Iterator[str]) -> tuple[DecodePool, Iterator[str]]:
-        """Decoders for these paths, no more than there are paths, and the paths again."""
-        first = list(islice(paths, self.settings.workers))
-        pool = DecodePool(self.settings.reader, len(first) or 1, self.settings.decode_timeout_seconds)
-        return pool, chain(first, paths)
+    def close(self) -> None:
+        """End the decoder processes and give up what they decode; a later call starts new ones."""
+        self.pool.close()
+
+    def __exit__(self, *_) -> None:
+        self.close()
+
+    @cached_property
+    def pool(self) -> DecodePool:
+        return DecodePool(self.settings.reader, self.settings.workers, self.settings.decode_timeout_seconds)
 
     def _run(self, paths: Iterator[str]) -> Iterator[VideoResult]:
-        pool, paths = self._pool(paths)
         requests = ((path, (path, self.checkpoint.num_frames, self.settings.num_clips)) for path in paths)
-        with pool:
-            computing: deque[_Computing] = deque()
+        with self.pool.session() as pool:
+            computing: deque[tuple[list, tuple]] = deque()  # clips, and their scores, which were asked of the device
             for decoded in decode_ahead(pool, requests, self.batch_size, self.resize):
                 clips = [(path, clip) for path, clip in decoded if isinstance(clip, Clip)]
                 yield from (self._result(path, error=e.message) for path, e in decoded if isinstance(e, VideoError))
                 if clips:
-                    computing.append(_Computing(clips, self._launch([clip for _, clip in clips], None)))
+                    computing.append((clips, self._launch([clip for _, clip in clips], None)))
                 while len(computing) > self.batches_ahead:
-                    yield from self._finish(computing.popleft())
+                    yield from self._finish(*computing.popleft())
             while computing:
-                yield from self._finish(computing.popleft())
+                yield from self._finish(*computing.popleft())
 
-    def _finish(self, batch: "_Computing") -> Iterator[VideoResult]:
-        spans = [clip.info.span for _, clip in batch.clips]
-        for (path, clip), segment in zip(batch.clips, self._ranked(spans, batch.outputs), strict=True):
+    def _finish(self, clips: list[tuple[str, Clip]], outputs: tuple[torch.Tensor, ...]) -> Iterator[VideoResult]:
+        spans = [clip.info.span for _, clip in clips]
+        for (path, clip), segment in zip(clips, self._ranked(spans, outputs), strict=True):
             yield self._result(path, segments=(segment,), warnings=clip.warnings, reader=clip.reader)
 
     def _run_timelines(self, paths: Iterator[str], memory: WindowMemory | None) -> Iterator[VideoResult]:
         """One result per path, in their order: a video at a time meets the model, the next ones are decoded ahead."""
         memory = memory or WindowMemory()
-        pool, paths = self._pool(paths)
-        with pool:
+        with self.pool.session() as pool:
 
             def begin(path: str) -> tuple[str, Scored, Stream | VideoError]:
                 known = memory.known(path, len(self._text))
@@ -165,26 +164,30 @@ class Tagger:
             if len(piece.spans):
                 memory.add(path, count, parts[-1])
                 count += len(piece.spans)
+            self._on_progress(piece.clip.times_seconds.max(), _end(piece.clip))
         segments = self._found(Scored.joined(parts), _end(piece.clip))
         return self._result(path, segments=segments, warnings=piece.clip.warnings, reader=piece.clip.reader)
 
     def _found(self, scored: Scored, end: float) -> tuple[Segment, ...]:
-        segments = tuple(self._segment(found) for found in timeline.segments(scored, self.rules, end))
-        return segments or (Segment(float(scored.spans[0, 0]), end, (Tag(UNKNOWN, None, None),)),)
+        segments = []
+        for found in timeline.segments(scored, self.rules, end):
+            name = self.label_set.display(self.label_set.labels[found.label], self.settings.lang)
+            tag = Tag(name, found.score, found.similarity, found.peak_score, found.peak_seconds)
+            segments.append(Segment(found.start_seconds, found.end_seconds, (tag,)))
+        return tuple(segments) or (Segment(float(scored.spans[0, 0]), end, (Tag(UNKNOWN, None, None),)),)
 
     def embed_many(self, paths: Iterable[str]) -> Iterator[tuple[str, Embeddings | VideoError]]:
         """What is known of each video before any label, or why it cannot be read, in the order of the paths.
 
         A video is decoded twice: once over its whole, as `tag` does without windows, and once window by window.
         """
-        settings = self.settings
-        with DecodePool(settings.reader, settings.workers, settings.decode_timeout_seconds) as pool:
+        with self.pool.session() as pool:
 
             def begin(path: str) -> tuple[str, Future[Clip], Stream]:
                 whole = pool.submit(path, self.checkpoint.num_frames, resize=self.resize)
                 return path, whole, pool.stream(path, self.windowing, self.resize)
 
-            for path, whole, stream in take_ahead(map(begin, paths), settings.workers):
+            for path, whole, stream in take_ahead(map(begin, paths), self.settings.workers):
                 try:
                     yield path, self._embed(whole, stream)
                 except VideoError as error:
@@ -197,6 +200,7 @@ class Tagger:
             windows += [_array(features.video) for features in self.encode_windows(piece, tokens)]
             spans.append(piece.spans)
             scenes.append(piece.scenes)
+            self._on_progress(piece.clip.times_seconds.max(), _end(piece.clip))
         clip = whole.result()
         features = self.encode([clip])
         return Embeddings(
@@ -236,10 +240,10 @@ class Tagger:
         return torch.from_numpy(values).to(self.device)
 
     def tag_clips(self, clips: Sequence[Clip], features: VideoFeatures | None = None) -> list[Segment]:
-        """The tags of decoded videos, each with num_clips x num_frames frames, in one call of the model.
+        """The tags of decoded videos, each with num_clips x num_frames frames; `features` are theirs, if known already.
 
         A video's views (clips in time x crops in space) are averaged: probabilities for `score`, cosines for
-        `similarity`. `features` are those of the clips, where they are known already.
+        `similarity`.
         """
         return self._ranked([clip.info.span for clip in clips], self._launch(clips, features))
 
@@ -265,8 +269,10 @@ class Tagger:
     def encode(self, clips: Sequence[Clip]) -> VideoFeatures:
         """What is known of every view (B * V) of decoded videos before any label, on the device."""
         pixels = self.pixels(clips).flatten(0, 1)
+        parts = pixels.split(1 if self.device.type == "cpu" else len(pixels))  # a CPU is faster with one at a time
         with precision(self.device, self.settings.dtype):
-            return self.model.encode_video(normalise(pixels, self.checkpoint.preprocessing))
+            features = [self.model.encode_video(normalise(part, self.checkpoint.preprocessing)) for part in parts]
+        return VideoFeatures(*(None if x[0] is None else torch.cat(x) for x in zip(*features, strict=True)))
 
     @torch.inference_mode()
     def score_windows(self, piece: Piece, tokens: dict[int, torch.Tensor]) -> Scored:
@@ -292,17 +298,16 @@ class Tagger:
             tokens.update(zip(some.tolist(), new, strict=True))
         windows, which = np.unique(piece.index, axis=0, return_inverse=True)  # their order is that of time
         rows = [windows[i : i + self.batch_size] for i in range(0, len(windows), self.batch_size)]
-        features = [self._encode_tokens([tokens[i] for i in row.ravel().tolist()], len(row)) for row in rows]
+        features = []
+        for row in rows:
+            stacked = torch.stack([tokens[i] for i in row.ravel().tolist()]).unflatten(0, row.shape)  # (B, T, V, ...)
+            with precision(self.device, self.settings.dtype):
+                features.append(self.model.encode_tokens(stacked.transpose(1, 2).flatten(0, 1)))
         if len(windows) < len(piece.index):
             features = [_repeated(features, which.ravel(), self.settings.num_crops)]
         for old in [i for i in tokens if i < piece.needed]:
             del tokens[old]
         return features
-
-    def _encode_tokens(self, tokens: list[torch.Tensor], num_windows: int) -> VideoFeatures:
-        stacked = torch.stack(tokens).unflatten(0, (num_windows, -1)).transpose(1, 2).flatten(0, 1)  # (B * V, T, ...)
-        with precision(self.device, self.settings.dtype):
-            return self.model.encode_tokens(stacked)
 
     @torch.inference_mode()
     def _launch(self, clips: Sequence[Clip], features: VideoFeatures | None) -> tuple[torch.Tensor, torch.Tensor]:
@@ -354,11 +359,6 @@ class Tagger:
             if i < len(labels) and scores[i] >= _threshold(labels[i].threshold, settings.threshold):
                 tags.append(Tag(self.label_set.display(labels[i], settings.lang), scores[i], similarity[i]))
         return tuple(tags[: settings.top_k]) or (Tag(UNKNOWN, None, None),)
-
-    def _segment(self, found: timeline.Found) -> Segment:
-        name = self.label_set.display(self.label_set.labels[found.label], self.settings.lang)
-        tag = Tag(name, found.score, found.similarity, found.peak_score, found.peak_seconds)
-        return Segment(found.start_seconds, found.end_seconds, (tag,))
 
     def _rules(self) -> timeline.Rules:
         settings = self.settings

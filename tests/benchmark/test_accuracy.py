@@ -15,7 +15,7 @@ from xclip_cli.benchmark.accuracy import ENSEMBLE, Scores, prompted, variants
 from xclip_cli.errors import UsageError
 from xclip_cli.results import Segment, Tag, VideoResult
 from xclip_cli.settings import AccuracySettings, TagSettings
-from xclip_cli.video.worker import DecodePool
+from xclip_cli.video.pool import DecodePool
 
 
 def quiet(done, total):

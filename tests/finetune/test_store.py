@@ -13,8 +13,8 @@ from xclip_cli.finetune.store import VIEWS, ClipStore, seeded
 from xclip_cli.preprocess import preprocess
 from xclip_cli.registry import Preprocessing
 from xclip_cli.samples import Sample, read_samples
+from xclip_cli.video.pool import DecodePool
 from xclip_cli.video.reader import open_reader, read_clip
-from xclip_cli.video.worker import DecodePool
 
 SPEC = Preprocessing(resize=36, crop=32)
 

@@ -33,9 +33,9 @@ from numbered_clips import packaged_clips, run_ffmpeg
 from xclip_cli.errors import VideoError
 from xclip_cli.files import one_line
 from xclip_cli.registry import Resize
+from xclip_cli.video.pool import DecodePool
 from xclip_cli.video.source import shown
 from xclip_cli.video.stream import Windowing
-from xclip_cli.video.worker import DecodePool
 
 X264 = ("-c:v", "libx264", "-preset", "veryfast", "-pix_fmt", "yuv420p", "-g", "12")
 CONTAINERS = {
@@ -146,14 +146,14 @@ def check_message(path, message: str) -> None:
 
 
 def _forget_peak(pool: DecodePool) -> None:
-    process = pool._workers[0]._process
+    process = pool._shared.workers[0]._process
     with suppress(OSError, AttributeError):
         Path(f"/proc/{process.pid}/clear_refs").write_text("5")
 
 
 def _peak(pool: DecodePool) -> int:
     """The most that the worker has held since, in bytes; where it is dead, the most that any dead one had held."""
-    process = pool._workers[0]._process
+    process = pool._shared.workers[0]._process
     with suppress(OSError, AttributeError, TypeError):
         status = Path(f"/proc/{process.pid}/status").read_text()
         return 1024 * int(re.search(r"VmHWM:\s+(\d+)", status)[1])

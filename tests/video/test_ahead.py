@@ -4,10 +4,10 @@ import os
 
 import pytest
 
-from xclip_cli.errors import VideoError
+from xclip_cli.errors import VideoError, XclipError
 from xclip_cli.video.ahead import decode_ahead
+from xclip_cli.video.pool import DecodePool
 from xclip_cli.video.reader import open_reader
-from xclip_cli.video.worker import DecodePool
 
 
 @pytest.mark.skipif(os.name != "posix", reason="needs named pipes")
@@ -28,5 +28,8 @@ def test_what_is_seen_to_be_no_video_starts_no_decoder(tmp_path):
 
 def test_a_decoder_is_asked_for_what_may_be_a_video(tmp_path):
     (tmp_path / "a.mp4").write_bytes(b"x")
-    with DecodePool("auto", 1, _command=[str(tmp_path / "no such program")]) as pool, pytest.raises(OSError):
+    with (
+        DecodePool("auto", 1, _command=[str(tmp_path / "no such program")]) as pool,
+        pytest.raises(XclipError, match=r"^a decoder process cannot be started: No such file"),
+    ):
         list(decode_ahead(pool, [("a", (str(tmp_path / "a.mp4"), 4))]))

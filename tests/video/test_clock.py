@@ -9,10 +9,10 @@ from as_shown import ALL_READERS, by_ffmpeg, read_or_skip, small
 from numbered_clips import frame_with_number, number_in, run_ffmpeg
 
 from xclip_cli.errors import VideoError
+from xclip_cli.video.pool import DecodePool
 from xclip_cli.video.probe import probe
 from xclip_cli.video.reader import open_reader, read_clip
 from xclip_cli.video.stream import Windowing
-from xclip_cli.video.worker import DecodePool
 
 DAY = 86400.0
 

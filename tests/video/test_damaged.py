@@ -8,8 +8,8 @@ import fuzz
 import pytest
 
 from xclip_cli.files import one_line
+from xclip_cli.video.pool import DecodePool
 from xclip_cli.video.process import MAX_BYTES
-from xclip_cli.video.worker import DecodePool
 
 READERS = {"auto": 2000, "pyav": 400, "opencv": 400, "decord": 400}
 QUICK = ("mp4", "mkv", "avi", "ts", "mpg", "flv", "wmv", "gif", "png", "webp")  # containers

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from numbered_clips import packaged_clips, run_ffmpeg
 
+from xclip_cli.video.pool import DecodePool
 from xclip_cli.video.probe import probe
-from xclip_cli.video.worker import DecodePool
 
 CLIP = [path for path in packaged_clips() if path.name == "bigbuckbunny.mp4"]  # 1280x720, 5.28 s
 TWO_HOURS = 1364
@@ -42,7 +42,7 @@ def test_two_hours_take_seconds_and_little_memory(two_hours, reader):
             pytest.skip("decord reads through what has no index")
     with DecodePool(reader, workers=1, timeout_seconds=600) as pool:
         clip = pool.submit(two_hours, 8).result()
-        process = pool._workers[0]._process.pid
+        process = pool._shared.workers[0]._process.pid
         seconds, status = cpu_seconds(process), Path(f"/proc/{process}/status").read_text()
     peak = int(re.search(r"VmHWM:\s+(\d+) kB", status)[1]) / 1024
     megabytes = two_hours.stat().st_size / 2**20

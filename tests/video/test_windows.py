@@ -11,10 +11,10 @@ from numbered_clips import number_in
 from xclip_cli.errors import VideoError
 from xclip_cli.registry import Resize
 from xclip_cli.video import stream
+from xclip_cli.video.pool import DecodePool
 from xclip_cli.video.reader import open_reader, read_clip
 from xclip_cli.video.sampling import clip_times, steps, windows
 from xclip_cli.video.stream import Windowing
-from xclip_cli.video.worker import DecodePool
 
 fixed = settings(derandomize=True, deadline=None, database=None, max_examples=100)
 SMALL = Resize(32, "shortest", "bilinear", antialias=True, rounding="floor")

@@ -26,8 +26,8 @@ from xclip_cli.samples import Sample
 from xclip_cli.settings import AccuracySettings
 from xclip_cli.tagger import Tagger
 from xclip_cli.video.ahead import decode_ahead
+from xclip_cli.video.pool import DecodePool
 from xclip_cli.video.types import Clip
-from xclip_cli.video.worker import DecodePool
 
 from .protocols import Task, read_task
 

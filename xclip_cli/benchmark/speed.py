@@ -23,7 +23,7 @@ from xclip_cli.plots import draw_throughput
 from xclip_cli.preprocess import crops, normalise
 from xclip_cli.registry import Resize
 from xclip_cli.settings import SpeedSettings
-from xclip_cli.video.worker import DecodePool
+from xclip_cli.video.pool import DecodePool
 
 from .measure import Timing, clock, machine, matrix_product, peak_bytes, repeat
 from .networks import Network, Tagging, tagging

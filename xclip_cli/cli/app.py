@@ -1,6 +1,5 @@
 """The `xclip` program: registers the commands and turns errors into one line and an exit code."""
 
-import os
 import platform
 import signal
 import sys
@@ -72,8 +71,6 @@ def main() -> None:
 
     SIGTERM and SIGHUP do what Ctrl-C does; the exit code is then 128 and the signal's number.
     """
-    # Torch's threads share the cores with the decoders: spinning while they wait costs more than twice the time.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     console.prepare_streams()
     stopped = _stop_on_signals()
     try:

@@ -59,25 +59,33 @@ def _build(
     store, paths: list[str], recursive: bool, settings: TagSettings, cluster: str | None, quiet: bool, verbose: bool
 ) -> int:
     """Brings videos into the index, and tells how many failed."""
-    from xclip_cli.batch import find_videos
-    from xclip_cli.checkpoint import open_checkpoint
     from xclip_cli.cli import progress
-    from xclip_cli.cli import tag_view as view
-    from xclip_cli.engines import ray
-    from xclip_cli.index.build import Build, collection_of
-    from xclip_cli.tagger import Tagger
+
+    with progress.spinner("starting", quiet):
+        from xclip_cli.batch import find_videos
+        from xclip_cli.checkpoint import open_checkpoint
+        from xclip_cli.cli import tag_view as view
+        from xclip_cli.engines import ray
+        from xclip_cli.index.build import Build, collection_of
+        from xclip_cli.tagger import Tagger
 
     started = time.perf_counter()
     named, listed = options.read_paths(paths)
     found = find_videos(named, recursive, listed, on_skip=view.tell_skipped if verbose and not quiet else None)
     view.count_skipped(found, quiet)
-    checkpoint = open_checkpoint(settings.model)
-    if cluster:
-        embed = partial(ray.embed, settings=settings, checkpoint=checkpoint, address=cluster)
-    else:
-        embed = Tagger(**vars(settings) | {"model": checkpoint}).embed_many
+    update = progress.Bar("indexing", len(found.videos), quiet, "videos/s")
+    with progress.spinner("loading the model", quiet):
+        checkpoint = open_checkpoint(settings.model)
+        if cluster:
+            embed = partial(ray.embed, settings=settings, checkpoint=checkpoint, address=cluster)
+        else:
+            tagger = Tagger(
+                **vars(settings) | {"model": checkpoint},
+                on_progress=lambda seconds, end: update.within(build.finished, seconds, end, build.failed),
+            )
+            embed = tagger.embed_many
     build = Build(found.videos, found.unreadable, embed, store, collection_of(checkpoint, settings))
-    with progress.bar("indexing", len(found.videos), quiet, "videos/s") as update:
+    with update.visible():
         try:
             for result in build.run():
                 view.tell(result, quiet, verbose)

@@ -62,12 +62,15 @@ def tag(
 
     A terminal gets a table, a pipe gets CSV. With -o FILE the run is resumable: run the same command again to go on.
     """
-    from xclip_cli import batch, shards  # here, so that every other command starts without it
-    from xclip_cli.checkpoint import open_checkpoint
-    from xclip_cli.cli import chosen_labels, tag_files
-    from xclip_cli.cli import tag_view as view
-    from xclip_cli.engines import ray
-    from xclip_cli.journal import Journal, Scratch
+    from xclip_cli.cli import progress
+
+    with progress.spinner("starting", quiet):  # here, so that every other command starts without it
+        from xclip_cli import batch, shards
+        from xclip_cli.checkpoint import open_checkpoint
+        from xclip_cli.cli import chosen_labels, tag_files
+        from xclip_cli.cli import tag_view as view
+        from xclip_cli.engines import ray
+        from xclip_cli.journal import Journal, Scratch
 
     started = time.perf_counter()
     settings = TagSettings(
@@ -91,7 +94,8 @@ def tag(
     view.count_skipped(found, quiet)
     if remove_tags:
         raise typer.Exit(1 if beside.remove(found.videos, quiet) else 0)
-    checkpoint = open_checkpoint(model)
+    with progress.spinner("loading the model", quiet):
+        checkpoint = open_checkpoint(model)
     beside.check_labels(bool(labels or labels_file or labelset or checkpoint.default_labels))
     label_set = chosen_labels.choose(labels, labels_file, labelset, checkpoint.default_labels)
     label_set = chosen_labels.with_background(label_set, background)

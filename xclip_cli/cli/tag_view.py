@@ -1,7 +1,7 @@
 """What a person sees of tagging: the table, the progress bar, warnings and the closing line."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 from rich.table import Table
@@ -110,11 +110,15 @@ def _plural(count: int, noun: str) -> str:
 def watch(
     job: Batch, results: Iterable[VideoResult], bar: bool, strict: bool, quiet: bool, verbose: bool
 ) -> Iterator[VideoResult]:
-    """Passes results on, with warnings, failures and, if `bar`, progress on stderr. Raises VideoError if `strict`."""
-    hidden = not bar or quiet or len(job.videos) < 2
-    with progress.bar("tagging", len(job.videos), hidden, "videos/s") as update:
+    """Passes results on, with warnings, failures and progress on stderr. Raises VideoError if `strict`.
+
+    Without `bar` the results go to the same terminal: progress is shown only while the next one is waited for.
+    """
+    update = progress.Bar("tagging", len(job.videos), quiet, "videos/s")
+    job.on_progress = lambda seconds, end: update.within(job.finished, seconds, end, job.failed)
+    with update.visible() if bar else nullcontext():
         try:
-            for result in results:
+            for result in results if bar else _each(results, update):
                 tell(result, quiet, verbose)
                 update(job.finished, failed=job.failed)
                 if strict and result.error is not None:
@@ -122,6 +126,16 @@ def watch(
                 yield result
         except KeyboardInterrupt:
             raise Interrupted(f"stopped after {job.finished} of {len(job.videos)} videos", _GO_ON) from None
+
+
+def _each(results: Iterable[VideoResult], update: progress.Bar) -> Iterator[VideoResult]:
+    results = iter(results)
+    while True:
+        with update.visible():
+            result = next(results, None)
+        if result is None:
+            return
+        yield result
 
 
 def tell(result: VideoResult, quiet: bool, verbose: bool) -> None:

@@ -1,6 +1,6 @@
 """This machine: one Tagger in this process, decoders in others."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict
 
 from xclip_cli.checkpoint import Checkpoint
@@ -17,7 +17,11 @@ def tag(
     settings: TagSettings,
     checkpoint: Checkpoint,
     memory: WindowMemory | None = None,
+    on_progress: Callable[[float, float], None] = lambda seconds, end: None,
 ) -> Iterator[VideoResult]:
-    """One result per video, in order of completion; timelines go on behind the windows that ``memory`` has of them."""
-    tagger = Tagger(**asdict(settings) | {"model": checkpoint}).set_labels(label_set)
-    yield from tagger.tag_many(iter(videos), memory=memory)
+    """One result per video, in order of completion; timelines go on behind the windows that ``memory`` has of them.
+
+    ``on_progress`` is the tagger's.
+    """
+    with Tagger(**asdict(settings) | {"model": checkpoint}, on_progress=on_progress) as tagger:
+        yield from tagger.set_labels(label_set).tag_many(iter(videos), memory=memory)

@@ -21,7 +21,7 @@ from xclip_cli.labels import from_names
 from xclip_cli.model.xclip import Xclip
 from xclip_cli.samples import Sample
 from xclip_cli.settings import FinetuneSettings
-from xclip_cli.video.worker import DecodePool
+from xclip_cli.video.pool import DecodePool
 
 from .clipsets import Splits, find_clips
 from .learner import Front, Learner, choose_front

@@ -20,8 +20,8 @@ from xclip_cli.files import cache_dir, content_sha256, replacing
 from xclip_cli.preprocess import preprocess
 from xclip_cli.registry import Preprocessing
 from xclip_cli.samples import Sample
+from xclip_cli.video.pool import DecodePool
 from xclip_cli.video.types import Clip
-from xclip_cli.video.worker import DecodePool
 
 from .augment import augment
 from .sources import THUMBNAIL, Findings, thumbnails

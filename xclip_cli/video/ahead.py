@@ -8,16 +8,16 @@ from typing import TypeVar
 
 from xclip_cli.errors import VideoError
 from xclip_cli.registry import Resize
+from xclip_cli.video.pool import DecodePool, Session
 from xclip_cli.video.source import check_file
 from xclip_cli.video.types import Clip
-from xclip_cli.video.worker import DecodePool
 
 Key = TypeVar("Key")
 T = TypeVar("T")
 
 
 def decode_ahead(
-    pool: DecodePool, requests: Iterable[tuple[Key, tuple]], batch_size: int = 1, resize: Resize | None = None
+    pool: DecodePool | Session, requests: Iterable[tuple[Key, tuple]], batch_size: int = 1, resize: Resize | None = None
 ) -> Iterator[list[tuple[Key, Clip | VideoError]]]:
     """Decoded videos, or why they cannot be, up to ``batch_size`` at a time, in order of completion.
 

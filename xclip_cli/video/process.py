@@ -1,11 +1,13 @@
 """A process in which files are decoded: how it is started and followed, how much memory it may take, what failed."""
 
+import errno
 import json
 import os
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
@@ -119,11 +121,43 @@ def limit_memory() -> None:
     resource.setrlimit(resource.RLIMIT_DATA, (min(allowed), hard))
 
 
-def failure(path: str, error: Exception, done: str) -> dict[str, str | None]:
-    """The message and the hint of what hostile bytes brought about while a file was ``done``, for an answer in JSON."""
+@contextmanager
+def starting(what: str) -> Iterator[None]:
+    """Raise XclipError, which ends the run, where the body cannot start a process or a thread."""
+    try:
+        yield
+    except (OSError, RuntimeError) as error:
+        raise not_started(what, getattr(error, "strerror", None) or str(error)) from error
+
+
+def not_started(what: str, reason: str) -> XclipError:
+    """The error that says so and names the limits of the user, where there are any."""
+    limits = ", ".join(f"ulimit {option} is {limit}" for option, limit in _limits())
+    return XclipError(
+        f"{what} cannot be started: {reason}{limits and f' ({limits})'}",
+        "raise the limit, end other programs or take fewer --workers, then run the same command again",
+    )
+
+
+def _limits() -> list[tuple[str, str]]:
+    """Of processes and of memory, as the shell's ulimit names and counts them."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return []
+    units = (("-u", "RLIMIT_NPROC", 1), ("-v", "RLIMIT_AS", 1024))
+    soft = ((option, resource.getrlimit(getattr(resource, name))[0], unit) for option, name, unit in units)
+    return [(option, str(limit // unit)) for option, limit, unit in soft if limit != resource.RLIM_INFINITY]
+
+
+def failure(path: str, error: Exception, done: str) -> dict[str, str | bool | None]:
+    """What was raised while a file was ``done``, for an answer in JSON: message, hint, whether the file is at fault."""
     if isinstance(error, XclipError):
-        return {"error": error.message, "hint": error.hint}
+        return {"error": error.message, "hint": error.hint, "of_video": isinstance(error, VideoError)}
+    if getattr(error, "errno", None) == errno.EAGAIN or str(error) == "can't start new thread":
+        full = not_started("a thread of the decoder", getattr(error, "strerror", None) or str(error))
+        return {"error": full.message, "hint": full.hint, "of_video": False}
     reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
     if isinstance(error, MemoryError):
         reason = f"there is not enough memory (decoding may take {MAX_BYTES / 2**30:g} GiB)"
-    return {"error": f"{shown(path)} cannot be {done}: {reason}", "hint": None}
+    return {"error": f"{shown(path)} cannot be {done}: {reason}", "hint": None, "of_video": True}

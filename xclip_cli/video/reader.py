@@ -36,12 +36,12 @@ def open_reader(name: str, threads: int = 1) -> Reader:
 
 class _NamedReader:
     def __init__(self, name: str, threads: int):
-        import cv2
-
-        cv2.setNumThreads(threads)
-        self._name, self._threads = name, threads
+        self._name, self.threads = name, threads
 
     def open(self, path: str) -> Video:
+        import cv2
+
+        cv2.setNumThreads(self.threads)
         if is_picture(path, read_head(path)):
             from xclip_cli.video.pictures import Picture
 
@@ -57,11 +57,11 @@ class _NamedReader:
 
             return Picture(path, (f"the film behind the picture is not read: {error.message}",))
         if self._name == "auto":
-            return _AutoVideo(path, found, self._threads)
+            return _AutoVideo(path, found, self.threads)
         kind = _video_class(self._name)
         if reason := kind.refusal(found):
             raise VideoError(f"{shown(path)} is not read by {self._name}: {reason}", "try --reader pyav")
-        return kind(path, found, self._threads)
+        return kind(path, found, self.threads)
 
 
 def _video_class(name: str) -> type[Video]:

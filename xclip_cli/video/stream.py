@@ -9,7 +9,9 @@ import importlib.util
 import queue
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import CancelledError
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 
 import numpy as np
 
@@ -65,32 +67,44 @@ class Stream:
     The other end runs in the thread of the worker that decodes.
     """
 
-    def __init__(self, pieces: Callable[[Callable], Iterator[Piece]], closed: threading.Event):
-        self._pieces, self._closed = pieces, closed
+    def __init__(self, pieces: Callable[[Callable], Iterator[Piece]]):
+        self._pieces = pieces
+        self._cancelled = threading.Event()
         self._ready: queue.Queue[Piece | BaseException | None] = queue.Queue(_PIECES_AHEAD)
 
     def __iter__(self) -> Iterator[Piece]:
-        while (piece := self._ready.get()) is not None:
+        while (piece := self._next()) is not None:
             if isinstance(piece, BaseException):
                 raise piece
             yield piece
 
-    def run(self, ask: Callable[[dict], Clip | tuple]) -> None:
+    def _next(self) -> Piece | BaseException | None:
+        while True:
+            with contextlib.suppress(queue.Empty):
+                return self._ready.get(timeout=_WAIT_SECONDS)
+            if self._cancelled.is_set():
+                raise CancelledError
+
+    def run(self, ask: Callable[[dict], Clip | tuple]) -> Callable[[], None]:
+        """Decode all pieces; the call that comes back says that there are no more."""
         for piece in self._pieces(ask):
             self._put(piece)
-        self._put(None)
+        return partial(self._put, None)
 
     def fail(self, error: BaseException) -> None:
         self._put(error)
 
     def cancel(self) -> None:
-        """Nothing to do: a stream of a closed pool ends by itself."""
+        """Let the other end stop: nobody iterates any more."""
+        self._cancelled.set()
 
     def _put(self, piece: Piece | BaseException | None) -> None:
         """Waits for room as long as somebody may make some."""
-        while not self._closed.is_set():
+        while not self._cancelled.is_set():
             with contextlib.suppress(queue.Full):
                 return self._ready.put(piece, timeout=_WAIT_SECONDS)
+        if isinstance(piece, Piece):
+            raise CancelledError
 
 
 def check_scenes() -> None:
@@ -133,6 +147,7 @@ def pieces(
             index, needed = same[plan.index[which]] + shift, int(same[step.needed]) + shift
             yield Piece(clip, numbers + shift, needed, plan.spans[which], plan.scenes[which], index)
         shift += len(plan.times)
+    ask({"path": path, "end": True})
     if done == first_window:
         raise VideoError(f"{shown(path)} ends earlier than when it was begun", "run the same command again")
 

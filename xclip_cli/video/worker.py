@@ -1,9 +1,9 @@
 """Decoding in processes of its own: a decoder that hangs or crashes costs one video, and never the run.
 
-A worker runs ``serve`` with a reader and a number of threads. It answers each line of JSON on its standard input with
-a line of "xclip " and JSON and, where that says so, the raw bytes of the frames. It leaves when its standard input
-ends. A request is for a clip of a video, for its frames at some times or for its shot changes; between the latter two
-it stays open.
+A worker runs ``serve`` with a reader. It answers each line of JSON on its standard input with a line of "xclip " and
+JSON and, where that says so, the raw bytes of the frames. It leaves when its standard input ends. A request is for a
+clip of a video, for its frames at some times or for its shot changes; between the latter two it stays open, from a
+request without times to the request ``end``.
 """
 
 import contextlib
@@ -14,150 +14,42 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Sequence
-from concurrent.futures import CancelledError, Future
+from collections.abc import Sequence
+from concurrent.futures import CancelledError
 from dataclasses import asdict, replace
-from functools import partial
 
 import numpy as np
 
-from xclip_cli.errors import VideoError
+from xclip_cli.errors import VideoError, XclipError
 from xclip_cli.registry import Resize
-from xclip_cli.video.process import ANSWER, ENVIRONMENT, failure, limit_memory, program, read_answer, take_stdout
-from xclip_cli.video.reader import check_reader, open_reader, read_clip, read_frames
+from xclip_cli.video.process import (
+    ANSWER,
+    ENVIRONMENT,
+    failure,
+    limit_memory,
+    not_started,
+    read_answer,
+    starting,
+    take_stdout,
+)
+from xclip_cli.video.reader import open_reader, read_clip, read_frames
 from xclip_cli.video.scenes import shot_changes
 from xclip_cli.video.source import shown
-from xclip_cli.video.stream import Stream, Windowing, pieces
 from xclip_cli.video.types import Clip, Reader, Video, VideoInfo
 
 _START_SECONDS = 60.0
-_PATIENCE_SECONDS = 0.5
-_MAX_THREADS = 4
+PATIENCE_SECONDS = 0.5
 
 
-class DecodePool:
-    """Clips of many videos, decoded by ``workers`` processes that are started when needed and can be killed.
-
-    ``timeout_seconds`` counts from when a worker gets the video. A clip stays in memory as long as its future is held:
-    a caller bounds the memory by holding at most ``capacity`` futures, which keeps every worker busy. The pool is a
-    context manager. Raises as ``check_reader`` does.
-    """
-
-    def __init__(
-        self,
-        reader: str = "auto",
-        workers: int = 2,
-        timeout_seconds: float = 60.0,
-        *,
-        _command: Sequence[str] | None = None,
-    ):
-        check_reader(reader)
-        threads = max(1, min(_MAX_THREADS, (os.cpu_count() or 1) // workers))
-        self.capacity = 2 * workers
-        code = "from xclip_cli.video.worker import main; main()"
-        self._command = _command or program(code, reader, str(threads))
-        self._timeout = timeout_seconds
-        self._jobs: queue.SimpleQueue[_ClipJob | Stream | None] = queue.SimpleQueue()
-        self._closed = threading.Event()
-        self._lock = threading.Lock()  # no video is queued once the pool is closed
-        self._workers = [_Worker(self._command, self._closed) for _ in range(workers)]
-        self._threads = [threading.Thread(target=self._serve, args=(w,), daemon=True) for w in self._workers]
-        for thread in self._threads:
-            thread.start()
-
-    def submit(
-        self,
-        path: str | os.PathLike[str],
-        num_frames: int,
-        num_clips: int = 1,
-        start_seconds: float | None = None,
-        stop_seconds: float | None = None,
-        resize: Resize | None = None,
-    ) -> Future[Clip]:
-        """The future clip, as ``read_clip`` gives it; its result raises VideoError. Videos are begun in order.
-
-        With ``resize`` the worker shrinks the frames, and only what is wanted of them takes room here.
-        """
-        request = {
-            "path": os.path.abspath(os.fspath(path)),
-            "num_frames": num_frames,
-            "num_clips": num_clips,
-            "start_seconds": start_seconds,
-            "stop_seconds": stop_seconds,
-            "resize": resize and asdict(resize),
-        }
-        job = _ClipJob(request)
-        self._put(job)
-        return job.future
-
-    def stream(
-        self, path: str | os.PathLike[str], how: Windowing, resize: Resize | None = None, first_window: int = 0
-    ) -> Stream:
-        """The pieces of a video, as ``stream.pieces`` gives them, begun in order as clips are.
-
-        One worker decodes it, a little ahead of whoever iterates; the time-out counts for each piece.
-        """
-        stream = Stream(
-            partial(pieces, path=os.path.abspath(os.fspath(path)), how=how, resize=resize, first_window=first_window),
-            self._closed,
-        )
-        self._put(stream)
-        return stream
-
-    def _put(self, job: "_ClipJob | Stream") -> None:
-        with self._lock:
-            if self._closed.is_set():
-                raise RuntimeError("the pool is closed")
-            self._jobs.put(job)
-
-    def close(self) -> None:
-        """Kill the workers at once. Clips not yet decoded raise CancelledError."""
-        with self._lock:
-            self._closed.set()
-        for worker in self._workers:
-            worker.kill()
-            self._jobs.put(None)
-        for thread in self._threads:
-            if thread is not threading.current_thread():
-                thread.join(_PATIENCE_SECONDS)
-
-    def __enter__(self) -> "DecodePool":
-        return self
-
-    def __exit__(self, *_) -> None:
-        self.close()
-
-    def _serve(self, worker: "_Worker") -> None:
-        while (job := self._jobs.get()) is not None:
-            if self._closed.is_set():
-                job.cancel()
-            try:
-                job.run(lambda request: worker.ask(request, self._timeout))
-            except BaseException as error:  # the thread must outlive whatever a video brings about
-                job.fail(CancelledError() if self._closed.is_set() else error)
-            del job  # this thread waits for the next video and must not hold the last one's frames
-        worker.dispose()
-
-
-class _ClipJob:
-    def __init__(self, request: dict):
-        self.future: Future[Clip] = Future()
-        self._request = request
-        self.cancel, self.fail = self.future.cancel, self.future.set_exception
-
-    def run(self, ask: Callable[[dict], Clip]) -> None:
-        if self.future.set_running_or_notify_cancel():
-            self.future.set_result(ask(self._request))
-
-
-class _Worker:
+class Worker:
     """One process, started again whenever it has died."""
 
     def __init__(self, command: Sequence[str], closed: threading.Event):
         self._command = command
         self._closed = closed
         self._process: subprocess.Popen[bytes] | None = None
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a pool that is collected kills in any thread
+        self._job: object = None
 
     def ask(self, request: dict, timeout_seconds: float) -> "Clip | tuple[list[float], bool]":
         """The worker's answer: a clip, or shot changes and whether there may be more. Raises VideoError."""
@@ -168,7 +60,7 @@ class _Worker:
                 process.stdin.write(json.dumps(request).encode() + b"\n")
                 process.stdin.flush()
                 return _receive(process.stdout)
-            except VideoError:
+            except XclipError:
                 raise
             except Exception as error:  # its pipe broke, or its answer does not fit into memory
                 self.kill()
@@ -186,14 +78,14 @@ class _Worker:
         with self._lock:
             if self._closed.is_set():
                 raise CancelledError
-            self._process = _start(self._command)
+            with starting("a decoder process"):
+                self._process = _start(self._command)
         with self._deadline(_START_SECONDS):
             try:
                 _receive(self._process.stdout)
             except EOFError as error:
                 self.kill()
-                reason = _how_it_ended(self._process)
-                raise VideoError(f"the decoder process does not start ({reason})", "XCLIP_DEBUG=1 shows why") from error
+                raise not_started("a decoder process", _how_it_ended(self._process)) from error
         return self._process
 
     @contextlib.contextmanager
@@ -202,7 +94,8 @@ class _Worker:
         late = threading.Event()
         timer = threading.Timer(seconds, lambda: (late.set(), self.kill()))
         timer.daemon = True
-        timer.start()
+        with starting("a thread of the decoder"):
+            timer.start()
         try:
             yield late
         finally:
@@ -217,6 +110,16 @@ class _Worker:
                 with contextlib.suppress(OSError):
                     pipe.close()
 
+    def turn_to(self, job: object) -> None:
+        with self._lock:
+            self._job = job
+
+    def give_up(self, job: object) -> None:
+        """Kill the process if it is at this video."""
+        with self._lock:
+            if self._job is job:
+                self.kill()
+
     def kill(self) -> None:
         with self._lock:
             process = self._process
@@ -228,7 +131,7 @@ class _Worker:
             else:
                 process.kill()
             with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(_PATIENCE_SECONDS)
+                process.wait(PATIENCE_SECONDS)
 
 
 def _start(command: Sequence[str]) -> subprocess.Popen[bytes]:
@@ -249,7 +152,7 @@ def _receive(stream) -> "Clip | tuple[list[float], bool] | None":
     if answer is None:
         raise EOFError
     if "error" in answer:
-        raise VideoError(answer["error"], answer["hint"])
+        raise (VideoError if answer["of_video"] else XclipError)(answer["error"], answer["hint"])
     if "cuts" in answer:
         return answer["cuts"], answer["more"]
     if "shape" not in answer:
@@ -309,6 +212,8 @@ class _Opened:
         return self._video
 
     def frames(self, path: str, times_seconds: list[float], resize: Resize | None) -> Clip:
+        if not times_seconds:  # the first request for a video: the file may be another one than before
+            self.close()
         return read_frames(self._open(path), times_seconds, resize)
 
     def cuts(self, path: str) -> list[float] | None:
@@ -320,6 +225,10 @@ class _Opened:
 
 def _answer(opened: _Opened, request: dict, answers) -> None:
     try:
+        opened.reader.threads = request.pop("threads")
+        if "end" in request:
+            opened.close()
+            return _send(answers, {})
         if "cuts" in request:
             cuts = opened.cuts(request["path"])
             return _send(answers, {"cuts": cuts or [], "more": cuts is not None})
@@ -357,5 +266,5 @@ def _send(answers, header: dict, frames: np.ndarray | None = None) -> None:
 
 
 def main() -> None:
-    """A worker's program: READER THREADS."""
-    serve(open_reader(sys.argv[1], int(sys.argv[2])))
+    """A worker's program: READER."""
+    serve(open_reader(sys.argv[1]))
