@@ -194,3 +194,78 @@ def test_background_competes_and_is_never_printed(toy_model, clips):
     assert {tag for tag in shown if tag.label in "ab"} == {tag for tag in among_all if tag.label in "ab"}
     assert {tag.label for tag in shown} <= {"a", "b", "unknown"}
     assert (shown[0].label == "unknown") == (among_all[0].label not in "ab")
+
+
+def decoders(tagger):
+    return [worker._process.pid for worker in tagger.pool._shared.workers]
+
+
+def test_one_decoder_serves_all_calls_and_ends_with_the_tagger(toy_model, clips):
+    with Tagger(toy_model, workers=3).set_labels("a,b") as tagger:
+        results = [tagger.tag(clips / "a.mp4") for _ in range(4)]
+        assert tagger.tag(clips / "gone.mp4").error and tagger.tag(clips / "a.mp4") == results[0]
+        [pid], threads = decoders(tagger), tagger.pool._shared.threads
+        assert {result.status for result in results} == {"ok"} and len(threads) == 1
+    assert not threads[0].is_alive()
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
+    assert tagger.tag(clips / "a.mp4") == results[0]  # by a new one
+    [again] = decoders(tagger)
+    tagger.close()
+    assert again != pid
+
+
+def test_a_run_that_is_left_leaves_the_tagger_as_it_was(toy_model, clips):
+    with Tagger(toy_model, workers=1, window_seconds=0.5).set_labels("a,b") as tagger:
+        whole = tagger.tag(clips / "a.mp4")
+        for _ in tagger.tag_many([clips / "a.mp4"] * 3):
+            break
+        assert tagger.tag(clips / "a.mp4") == whole and len(decoders(tagger)) == 1
+
+
+def test_threads_have_their_own_results_of_shared_decoders(toy_model, clips):
+    from concurrent.futures import ThreadPoolExecutor
+
+    paths = sorted(clips.iterdir())
+    with Tagger(toy_model, workers=2).set_labels("a,b") as tagger, ThreadPoolExecutor(4) as threads:
+        alone = {str(path): tagger.tag(path) for path in paths}
+        together = list(threads.map(tagger.tag, paths * 4))
+        assert len(decoders(tagger)) == 2
+    assert together == [alone[str(path)] for path in paths * 4]
+
+
+def test_a_cpu_computes_view_after_view(toy_model, clips, monkeypatch):
+    with Tagger(toy_model, workers=1, num_clips=3, num_crops=3, device="cpu").set_labels("a,b") as tagger:
+        encode, shapes = tagger.model.encode_video, []
+        monkeypatch.setattr(tagger.model, "encode_video", lambda x: (shapes.append(x.shape[0]), encode(x))[1])
+        tagger.tag(clips / "a.mp4")
+    assert shapes == [1] * 9
+
+
+def test_a_timeline_says_how_far_it_has_come(toy_model, clips):
+    heard = []
+    with Tagger(toy_model, lambda *at: heard.append(at), workers=1, window_seconds=0.5).set_labels("a,b") as tagger:
+        tagger.tag(clips / "a.mp4")
+        assert len(list(tagger.embed_many([str(clips / "a.mp4")]))) == 1
+    assert len(heard) >= 2
+    for seconds, end in heard:
+        assert 0.5 < seconds < end == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize(
+    ("first", "policy", "after"),
+    [
+        ("", None, "PASSIVE"),
+        ("", "ACTIVE", "ACTIVE"),
+        ("import sys; sys.modules['torch'] = sys;", None, "None"),  # it has been read: the host's environment stays
+    ],
+)
+def test_threads_of_torch_do_not_spin_where_it_comes_after(first, policy, after):
+    import subprocess
+    import sys
+
+    env = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
+    env |= {"OMP_WAIT_POLICY": policy} if policy else {}
+    program = f"{first}import xclip_cli, os; print(os.environ.get('OMP_WAIT_POLICY'))"
+    done = subprocess.run([sys.executable, "-c", program], env=env, capture_output=True, text=True)
+    assert done.stdout.strip() == after
