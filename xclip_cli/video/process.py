@@ -50,25 +50,29 @@ def follow(
     ``patience_seconds``. ``name`` and ``done`` ("cut") are for messages. Raises VideoError.
     """
     late = threading.Event()
-    process = subprocess.Popen(
-        command,
-        stdin=stdin or subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        env=os.environ | ENVIRONMENT,
-        start_new_session=True,
-    )
+    with starting("a decoder process"):
+        process = subprocess.Popen(
+            command,
+            stdin=stdin or subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env=os.environ | ENVIRONMENT,
+            start_new_session=True,
+        )
     try:
         while True:
             timer = threading.Timer(patience_seconds, lambda: (late.set(), process.kill()))
-            timer.start()
+            with starting("a thread of the decoder"):
+                timer.start()
             answer = read_answer(process.stdout) or {}
             timer.cancel()
             if "result" in answer:
                 return answer["result"]
             if "seconds" not in answer:
                 how = f"made no progress for {patience_seconds:g} s" if late.is_set() else "crashed the decoder"
-                raise VideoError(answer.get("error", f"{name} {how} while it was {done}"), answer.get("hint"))
+                raise (VideoError if answer.get("of_video", True) else XclipError)(
+                    answer.get("error", f"{name} {how} while it was {done}"), answer.get("hint")
+                )
             on_progress(answer["seconds"], answer["total"])
     finally:
         process.kill()
@@ -153,7 +157,7 @@ def _limits() -> list[tuple[str, str]]:
 def failure(path: str, error: Exception, done: str) -> dict[str, str | bool | None]:
     """What was raised while a file was ``done``, for an answer in JSON: message, hint, whether the file is at fault."""
     if isinstance(error, XclipError):
-        return {"error": error.message, "hint": error.hint, "of_video": isinstance(error, VideoError)}
+        return {"error": error.message, "hint": error.hint, "of_video": type(error) is not XclipError}
     if getattr(error, "errno", None) == errno.EAGAIN or str(error) == "can't start new thread":
         full = not_started("a thread of the decoder", getattr(error, "strerror", None) or str(error))
         return {"error": full.message, "hint": full.hint, "of_video": False}
