@@ -11,6 +11,7 @@ import json
 import os
 import sys
 import unicodedata
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, suppress
 from fractions import Fraction
@@ -264,8 +265,8 @@ def encode(
 ) -> None:
     """Encode [start, end) of a video as an MP4; ``paint(seconds, picture)`` gives the picture to show instead.
 
-    A picture that stays long is painted again at each of the ``changes`` (seconds) that falls in its time. Raises
-    VideoError.
+    A picture that stays long is painted again at each of the ``changes`` (seconds, ascending) that falls in its time.
+    Raises VideoError.
     """
     width, height = (max(2, side - side % 2) for side in (found.info.width, found.info.height))
     with (
@@ -281,7 +282,7 @@ def encode(
 
         def write(frame: av.VideoFrame | None) -> None:
             for packet in encoder.encode(frame):
-                packet.duration = durations.pop(packet.pts)
+                packet.duration = durations.pop(packet.pts, 0)
                 output.mux(packet)
 
         offset = found.origin_seconds
@@ -309,7 +310,7 @@ def _pictures(
         if shown_at < start and stop < end and stop - start <= _HELD_SECONDS:
             continue
         begin, stop = max(shown_at, start + TOLERANCE_SECONDS), min(stop, end + TOLERANCE_SECONDS)
-        again = [change for change in changes if begin < change < stop - _LATE_SECONDS]
+        again = changes[bisect_right(changes, begin) : bisect_left(changes, stop - _LATE_SECONDS)]
         for time, until in pairwise([begin, *again, stop]):
             yield picture, time, until
 
