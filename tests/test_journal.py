@@ -1,3 +1,4 @@
+import errno
 import json
 import os
 from dataclasses import asdict
@@ -94,6 +95,35 @@ def test_one_output_has_one_run_at_a_time(tmp_path):
             second.load()
 
 
+def test_the_lock_is_gone_with_the_run_and_one_of_a_killed_run_is_no_hindrance(tmp_path):
+    write(tmp_path / "o.csv", ("k1", DONE))
+    assert sorted(os.listdir(tmp_path)) == ["o.csv.journal"]
+    Journal(tmp_path / "o.csv").lock_path.touch()
+    write(tmp_path / "o.csv", ("k2", DONE))
+    assert sorted(os.listdir(tmp_path)) == ["o.csv.journal"]
+
+
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP])
+def test_where_nothing_can_be_locked_a_journal_is_written_all_the_same(tmp_path, monkeypatch, number):
+    fcntl = pytest.importorskip("fcntl")
+
+    def refuse(*_):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    write(tmp_path / "o.csv", ("k1", DONE))
+    assert load(tmp_path / "o.csv") == {"k1": DONE}
+
+
+@pytest.mark.skipif(os.name != "posix", reason="has no named pipes")
+@pytest.mark.parametrize("suffix", ["", ".windows", ".lock"])
+def test_a_pipe_in_place_of_a_journal_is_refused_and_keeps_nobody_waiting(tmp_path, suffix):
+    os.mkfifo(f"{tmp_path}/o.csv.journal{suffix}")
+    with Journal(tmp_path / "o.csv") as journal, pytest.raises(OutputError, match=r"o\.csv\.journal"):
+        journal.load()
+        journal.append_windows("k", {})
+
+
 def test_a_folder_that_is_missing_is_a_clear_error(tmp_path):
     with Journal(tmp_path / "nowhere" / "o.csv") as journal, pytest.raises(OutputError, match="nowhere"):
         journal.load()
@@ -178,6 +208,15 @@ TAMPERED = {
     "a number of 400 digits": entry(segments__0__tags__0__score=77).replace(" 77,", f" {'7' * 400},"),
     "a number of 9000 digits": entry(segments__0__tags__0__score=77).replace(" 77,", f" {'7' * 9000},"),
     "more than a probability": entry(segments__0__tags__0__score=7.5),
+    "less than a probability": entry(segments__0__tags__0__score=-0.5),
+    "more than a cosine": entry(segments__0__tags__0__similarity=-1.5),
+    "a time in the next universe": entry(segments__0__end_seconds=1e12),
+    "a start after the end": entry(segments__0__start_seconds=0.2),
+    "a label without a score": entry(segments__0__tags__0__score=None),
+    "infinity by its digits": entry(segments__0__end_seconds=77).replace(" 77,", " 1e999,"),
+    "a name twice": entry().replace('"label": "x"', '"label": "y", "label": "x"'),
+    "no such field": entry().replace('"key"', '"more": 1, "key"'),
+    "a shard as well": entry().replace('"key"', '"shard": {}, "key"'),
     "truth": entry(segments__0__tags__0__score=True),
     "a list for a label": entry(segments__0__tags__0__label=["x"]),
     "a number for a label": entry(segments__0__tags__0__label=5),

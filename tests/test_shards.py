@@ -212,7 +212,12 @@ def test_a_video_that_is_in_two_shards_or_in_none_is_refused(folder, tmp_path):
     refused([first, second], tmp_path / "all.csv", "is in both|is in none|does not have its")
 
 
-@pytest.mark.parametrize("change", [{"positions": ["1"]}, {"positions": 7}, {"more": 1}])
+@pytest.mark.parametrize(
+    "change",
+    [{"positions": ["1"]}, {"positions": 7}, {"more": 1}, {"positions": [-1]}, {"positions": [10**9]}, {"of": 10**300},
+     {"of": 0},
+     {"number": -1}, {"number": True}, {"videos": "4"}, {"videos": 1e9}, {"listing": None}, {"model": ["m"]}],
+)  # fmt: skip
 def test_a_damaged_journal_is_said(folder, tmp_path, change):
     first, second = parts(folder, 2, tmp_path)
     forge(second, lambda shard: shard.update(change))

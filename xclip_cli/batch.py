@@ -6,6 +6,7 @@ from base64 import b64decode, b64encode
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property, partial
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -14,6 +15,7 @@ from xclip_cli.errors import OutputError, UsageError
 from xclip_cli.files import check_destination, hash_file, make_folder
 from xclip_cli.journal import Journal, Scratch, video_key
 from xclip_cli.labels import LabelSet
+from xclip_cli.records import checked
 from xclip_cli.results import VideoResult
 from xclip_cli.settings import TagSettings
 from xclip_cli.shards import Part
@@ -70,7 +72,7 @@ def _own_files(output: Path | None) -> tuple[str, ...]:
     if output is None or is_video_name(output.name) or not os.path.exists(Journal(output).path):
         return ()
     journal = Journal(output)
-    return str(output), str(journal.path), str(journal.windows_path)
+    return str(output), str(journal.path), str(journal.windows_path), str(journal.lock_path)
 
 
 def check_output(output: Path, videos: Sequence[str], overwrite: bool, format_name: str = "csv") -> None:
@@ -290,8 +292,18 @@ class Batch:
         return ":".join(self._made_with.values())
 
 
+class _Windows(NamedTuple):
+    """A note of windows: number ``first`` and on, each array as Base64 of little-endian numbers."""
+
+    first: int
+    spans: str
+    scenes: str
+    scores: str
+    similarity: str
+
+
 class JournalledWindows(WindowMemory):
-    """Windows in progress, kept in the journal: their arrays as Base64 of little-endian numbers."""
+    """Windows in progress, kept in the journal."""
 
     _TYPES = Scored(spans="<f8", scenes="<i8", scores="<f4", similarity="<f4")
 
@@ -299,24 +311,44 @@ class JournalledWindows(WindowMemory):
         self._journal, self._keys = journal, keys
 
     def known(self, path: str, num_labels: int) -> Scored:
-        none = known = Scored.none(num_labels)
+        none = Scored.none(num_labels)
+        parts, firsts, stop = [none], [0], 0
         try:
             for noted in self._journal.windows(self._keys[path]):
-                coded = zip(Scored._fields, self._TYPES, (values.shape[1:] for values in none), strict=True)
-                arrays = [np.frombuffer(b64decode(noted[n]), kind).reshape(-1, *shape) for n, kind, shape in coded]
-                if len({len(array) for array in arrays}) > 1 or not 0 <= noted["first"] <= len(known.spans):
+                first, *texts = checked(noted, _Windows)
+                coded = zip(texts, self._TYPES, (values.shape[1:] for values in none), strict=True)
+                part = Scored(*(np.frombuffer(b64decode(t), kind).reshape(-1, *shape) for t, kind, shape in coded))
+                if len({len(array) for array in part}) > 1 or first > stop:
                     return none  # a line is missing
-                if not all(np.isfinite(array).all() for array in arrays):
-                    return none
-                known = Scored.joined([known.before(noted["first"]), Scored(*arrays)])
-        except (ValueError, KeyError, TypeError):  # damaged: the video is begun again
+                while firsts[-1] > first:
+                    del parts[-1], firsts[-1]
+                parts[-1] = parts[-1].before(first - firsts[-1])
+                parts.append(part)
+                firsts.append(first)
+                stop = first + len(part.spans)
+        except (ValueError, KeyError):  # damaged: the video is begun again
             return none
-        return known
+        known = Scored.joined(parts)
+        return known if _is_plausible(known) else none
 
     def add(self, path: str, first: int, scored: Scored) -> None:
         arrays = zip(Scored._fields, scored, self._TYPES, strict=True)
         coded = {name: b64encode(array.astype(kind).tobytes()).decode() for name, array, kind in arrays}
         self._journal.append_windows(self._keys[path], {"first": first, **coded})
+
+
+def _is_plausible(windows: Scored) -> bool:
+    """Whether a run may have noted them: numbers in their ranges, windows in order of time."""
+    starts, ends = windows.spans.T
+    ranges = (windows.scores, 0.0), (windows.similarity, -1.0), (windows.spans, -1e11), (windows.scenes, 0)
+    bounded = all((values >= least - 1e-3).all() for values, least in ranges)
+    return bool(
+        bounded
+        and (starts <= ends).all()
+        and (np.diff(starts) >= 0).all()
+        and max(windows.scores.max(initial=0), windows.similarity.max(initial=0)) <= 1.001
+        and ends.max(initial=0) <= 1e11
+    )
 
 
 def in_order(videos: Sequence[str], results: Iterable[VideoResult]) -> Iterator[VideoResult]:

@@ -6,19 +6,22 @@ import os
 import re
 import secrets
 import stat
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 
-from xclip_cli.errors import OutputError, UsageError, XclipError
+from xclip_cli.errors import OutputError, StoreError, UsageError, XclipError
 
 CACHE_FOLDERS = {
     "clips": "training clips, decoded",
     "text": "features of labels",
     "sha256": "checksums of files",
 }
+# What a file system without locks answers. Two runs that write the same file are the user's care there.
+NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP)
 _DRAFT = re.compile(r"\.xclip-([0-9a-f]{8})-(\d{1,20})-[0-9a-f]{8}\.part")
 _DRAFT_SECONDS = 86400.0  # a draft of another machine that nobody has written to for so long is nobody's
 _CACHED = re.compile(rf"\.?[0-9a-f]{{40,64}}(\.safetensors|\.sqlite(-\w+)?)?(\.[\w-]+(\.part)?)?|{_DRAFT.pattern}")
@@ -49,15 +52,38 @@ def weights_dir() -> Path:
 
 
 def cache_dir() -> Path:
-    """The user's cache: $XCLIP_CACHE, else $XDG_CACHE_HOME/xclip-cli, else ~/.cache/xclip-cli. May not exist yet."""
+    """Return the user's cache folder: $XCLIP_CACHE, else the platform's, $XDG_CACHE_HOME or ~/.cache on Linux.
+
+    It may not exist yet. Where the user has no home folder, it is a temporary folder of this process.
+    """
     if chosen := os.environ.get("XCLIP_CACHE"):
         return Path(chosen)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "xclip-cli"
+    return _user_folder("cache") or Path(_temporary_folder().name)
 
 
 def index_dir() -> Path:
-    """The user's index: $XDG_DATA_HOME/xclip-cli/index, else in ~/.local/share. May not exist yet."""
-    return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share") / "xclip-cli" / "index"
+    """Return the folder of the user's index, in the platform's folder for data: ~/.local/share on Linux.
+
+    It may not exist yet. Raises StoreError where the user has no home folder.
+    """
+    if folder := _user_folder("data"):
+        return folder / "index"
+    raise StoreError("there is no home folder for the index", "name a folder: --index FOLDER, or set XDG_DATA_HOME")
+
+
+def _user_folder(kind: str) -> Path | None:
+    import platformdirs  # here, for what needs no such folder
+
+    try:
+        folder = getattr(platformdirs, f"user_{kind}_path")("xclip-cli", appauthor=False)
+    except RuntimeError:  # no HOME, and no entry for the user
+        return None
+    return None if folder.parts[0] == "~" else folder
+
+
+@cache
+def _temporary_folder() -> tempfile.TemporaryDirectory:
+    return tempfile.TemporaryDirectory(prefix="xclip-", ignore_cleanup_errors=True)
 
 
 def cached_files() -> dict[str, list[Path]]:
@@ -204,6 +230,16 @@ def beside(path: Path, suffix: str) -> Path:
     return path.with_name(path.name + suffix)
 
 
+def open_itself(path: str, flags: int) -> int:
+    """Open a regular file, as an ``opener`` of `open`. Raises OSError for a link, a device, a pipe or a folder."""
+    flags |= getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)  # a pipe makes whoever opens it wait
+    descriptor = os.open(path, flags, 0o666)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "it is not a regular file")
+    return descriptor
+
+
 def write_text(path: Path, text: str, follow_link: bool = False) -> None:
     """Writes UTF-8, with line ends as they are, as `replacing` does. Raises OSError."""
     with replacing(path, follow_link) as draft:
@@ -226,8 +262,8 @@ def one_line(text: str) -> str:
 def content_sha256(path: Path) -> str:
     """SHA-256 (hex) of a file's bytes; remembered in the user's cache by real path, inode, size and times of change."""
     real = path.resolve()
-    stat = real.stat()
-    seen = f"{stat.st_ino} {stat.st_size} {stat.st_mtime_ns} {stat.st_ctime_ns}"  # ctime: a copied mtime fools none
+    state = real.stat()
+    seen = f"{state.st_ino} {state.st_size} {state.st_mtime_ns} {state.st_ctime_ns}"  # ctime: a copied mtime fools none
     note = cache_dir() / "sha256" / hashlib.sha256(os.fsencode(real)).hexdigest()
     try:
         remembered, digest = note.read_text().rsplit(" ", 1)

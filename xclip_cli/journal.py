@@ -8,73 +8,73 @@ million videos need not hold them.
 Of a long video in progress the windows that are done are kept beside it, in a second file, until the video is finished.
 """
 
-import contextlib
 import json
-import math
 import os
+import warnings
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from tempfile import SpooledTemporaryFile
-from typing import BinaryIO, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 from xclip_cli.errors import OutputError
-from xclip_cli.files import beside
-from xclip_cli.results import Segment, Tag, VideoResult
+from xclip_cli.files import NO_LOCKS, beside, open_itself
+from xclip_cli.records import from_json
+from xclip_cli.results import UNKNOWN, VideoResult
 
 
 def video_key(video: str, configuration: str) -> str:
     """Names a video's content under a configuration: another size, mtime, model or label set is another key."""
     try:
-        stat = os.stat(video)
-        content = [stat.st_size, stat.st_mtime_ns]
+        state = os.stat(video)
+        content = [state.st_size, state.st_mtime_ns]
     except (OSError, ValueError):
         content = [None, None]
     return json.dumps([video, *content, configuration])
 
 
-# What a line may bring about that anybody may have changed.
-_DAMAGED = (ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError)
+class _Line(NamedTuple):
+    """A line of the journal is of a video or of a shard; ``outputs`` are the SHA-256 of files made after it."""
+
+    key: str | None = None
+    place: str | None = None
+    result: VideoResult | None = None
+    shard: dict | None = None
+    outputs: Any = ()
+
+    @property
+    def hashes(self) -> list[str]:
+        """What is a text of the outputs."""
+        return [text for text in self.outputs if isinstance(text, str)] if isinstance(self.outputs, list) else []
+
+    @classmethod
+    def read(cls, text: bytes) -> "_Line":
+        """Raises ValueError where the line is not one that this program writes."""
+        line = from_json(text, cls)
+        if (line.key is None) == (line.shard is None) or (line.key is None) != (line.result is None):
+            raise ValueError("it is neither of a video nor of a shard")
+        if line.result is not None:
+            _check_result(line.result)
+        return line
 
 
-def _result(values: dict) -> VideoResult:
-    """Raises one of ``_DAMAGED`` where the values are not those of a result."""
-    segments = tuple(
-        Segment(_number(s["start_seconds"]), _number(s["end_seconds"]), tuple(map(_tag, s["tags"])))
-        for s in values["segments"]
-    )
-    result = VideoResult(**(values | {"segments": segments, "warnings": tuple(values["warnings"])}))
-    texts = (result.video, result.model, result.labelset, result.reader, *result.warnings, result.error or "")
-    if not all(isinstance(text, str) for text in texts):
-        raise TypeError("a text is none")
-    if result.error is None and not (segments and all(segment.tags for segment in segments)):
+class _WindowsLine(NamedTuple):
+    """A line of the file of windows: those of an unfinished video."""
+
+    key: str
+    windows: Any
+
+
+def _check_result(result: VideoResult) -> None:
+    """Raises ValueError for what no run makes."""
+    if result.error is None and not (result.segments and all(segment.tags for segment in result.segments)):
         raise ValueError("a video without tags")
-    return result
-
-
-def _tag(values: dict) -> Tag:
-    tag = Tag(**values)
-    if not isinstance(tag.label, str):
-        raise TypeError("a label is no text")
-    for number, limit in ((tag.score, 1.0), (tag.similarity, 1.0), (tag.peak_score, 1.0), (tag.peak_seconds, math.inf)):
-        if number is not None:
-            _number(number, limit)
-    return tag
-
-
-def _number(value: float, limit: float = math.inf) -> float:
-    """The value, no farther from 0 than the limit, but for what rounding adds."""
-    if isinstance(value, bool) or not math.isfinite(value) or abs(value) > 1.001 * limit:
-        raise ValueError(f"{value} is no such number")
-    return value
-
-
-def _itself(path: str, flags: int) -> int:
-    """Opens a file that is no link: what a link leads to is nobody's journal."""
-    return os.open(path, flags | getattr(os, "O_NOFOLLOW", 0), 0o666)
-
-
-_SHARD = b'{"shard": '
+    for segment in result.segments:
+        if not segment.start_seconds <= segment.end_seconds:
+            raise ValueError("a segment ends before it starts")
+        if any(tag.label != UNKNOWN and None in (tag.score, tag.similarity) for tag in segment.tags):
+            raise ValueError("a label without a score")
 
 
 class Entry(NamedTuple):
@@ -90,21 +90,15 @@ def _line(key: str, result: VideoResult) -> bytes:
     return json.dumps({"key": key, "place": path, "result": asdict(result)}).encode() + b"\n"
 
 
-def _outputs(entry: dict) -> list[str]:
-    """The hashes that a line holds."""
-    hashes = entry.get("outputs", [])
-    return [sha256 for sha256 in hashes if isinstance(sha256, str)] if isinstance(hashes, list) else []
-
-
 def _read(file: BinaryIO, start: int) -> VideoResult:
     file.seek(start)
-    return _result(json.loads(file.readline())["result"])
+    return _Line.read(file.readline()).result
 
 
 def _last_line(path: Path) -> tuple[int, bytes]:
     """The last whole line of a file and where it ends: what comes after it is torn."""
     stop, last = 0, b""
-    with path.open("rb") as file:
+    with open(path, "rb", opener=open_itself) as file:
         for line in file:
             if line.endswith(b"\n"):
                 stop, last = stop + len(line), line
@@ -143,42 +137,38 @@ class Journal:
         folder = os.path.isdir(output)
         self.path = output / "tags.journal" if folder else beside(output, ".journal")
         self.windows_path = output / "tags.journal.windows" if folder else beside(output, ".journal.windows")
-        self._file = self._reader = self._windows_file = None
+        self.lock_path = output / "tags.journal.lock" if folder else beside(output, ".journal.lock")
+        self._file = self._reader = self._windows_file = self._file_lock = None
         self._last_line = b""
-        self._windows: dict[str, list[dict]] = {}
+        self._windows: dict[str, list[Any]] = {}
 
     def __enter__(self) -> "Journal":
         return self
 
     def __exit__(self, *_) -> None:
-        if self._windows_file is not None and not self._windows:
-            self.windows_path.unlink(missing_ok=True)
-        for file in (self._windows_file, self._reader, self._file):  # the last one holds the lock
+        for file in (self._windows_file, self._reader, self._file):
             if file is not None:
                 file.close()
+        if self._windows_file is not None and not self._windows:
+            self.windows_path.unlink(missing_ok=True)
+        if self._file_lock is not None and self._file_lock.is_locked:
+            with suppress(OSError):  # Windows keeps what is open
+                self.lock_path.unlink()
+            self._file_lock.release()
 
     def open(self, fresh: bool = False) -> Iterator[Entry]:
         """Opens the journal (emptied first if `fresh`) for this process alone and gives its lines, the oldest first."""
         try:
-            self._file = open(self.path, "a+b", buffering=0, opener=_itself)  # noqa: SIM115
+            self._file = open(self.path, "a+b", buffering=0, opener=open_itself)  # noqa: SIM115
             self._lock()
             stop, self._last_line = (0, b"") if fresh else _last_line(self.path)
             self._file.truncate(stop)
-            self._reader = self.path.open("rb")
+            self._reader = open(self.path, "rb", opener=open_itself)  # noqa: SIM115
             if self.windows_path.exists():
                 self._load_windows(fresh)
         except OSError as error:
             raise self._unwritable(error) from error
-        return self._entries()
-
-    def _entries(self) -> Iterator[Entry]:
-        start = 0
-        with self.path.open("rb") as file:
-            for line in file:
-                with contextlib.suppress(*_DAMAGED):
-                    entry = json.loads(line)
-                    yield Entry(start, entry["key"], _result(entry["result"]))
-                start += len(line)
+        return (Entry(start, line.key, line.result) for start, line in self._lines() if line.result is not None)
 
     def load(self, fresh: bool = False) -> dict[str, VideoResult]:
         """As `open`, and gives the tagged videos by key. Failed ones are not among them: they are tried again."""
@@ -196,9 +186,12 @@ class Journal:
 
     def read(self, start: int) -> VideoResult:
         """The result whose line starts there."""
-        return _read(self._reader, start)
+        try:
+            return _read(self._reader, start)
+        except (OSError, ValueError) as error:
+            raise self._unwritable(OSError(f"it was changed while it was in use: {error}")) from error
 
-    def windows(self, key: str) -> list[dict]:
+    def windows(self, key: str) -> list[Any]:
         """What earlier runs noted of an unfinished video with `append_windows`."""
         return self._windows.get(key, [])
 
@@ -215,49 +208,49 @@ class Journal:
             raise self._unwritable(error) from error
 
     def _load_windows(self, fresh: bool) -> None:
-        self._windows_file = open(self.windows_path, "a+b", buffering=0, opener=_itself)  # noqa: SIM115
+        self._windows_file = open(self.windows_path, "a+b", buffering=0, opener=open_itself)  # noqa: SIM115
         self._windows_file.truncate(0 if fresh else _last_line(self.windows_path)[0])
-        with self.windows_path.open("rb") as file:
+        with open(self.windows_path, "rb", opener=open_itself) as file:
             for line in file:
-                with contextlib.suppress(*_DAMAGED):
-                    entry = json.loads(line)
-                    self._windows.setdefault(entry["key"], []).append(entry["windows"])
+                with suppress(ValueError):
+                    entry = from_json(line, _WindowsLine)
+                    self._windows.setdefault(entry.key, []).append(entry.windows)
 
     def recorded(self) -> Iterator[tuple[str | None, list[str]]]:
         """Of each line the absolute path of the video, if it is of one, and the SHA-256 of outputs made after it."""
-        try:
-            with self.path.open("rb") as file:
-                for line in file:
-                    with contextlib.suppress(*_DAMAGED):
-                        entry = json.loads(line)
-                        place = None if "shard" in entry else entry.get("place") or entry["result"]["video"]
-                        yield place and os.path.abspath(place), _outputs(entry)
-        except OSError as error:
-            raise self._unwritable(error) from error
+        for _, line in self._lines():
+            place = None if line.result is None else line.place or line.result.video
+            yield place and os.path.abspath(place), line.hashes
 
     def shards(self) -> Iterator[tuple[dict, list[str]]]:
         """What was noted of shards with `note_shard`, and the SHA-256 of the outputs that hold them."""
+        return ((line.shard, line.hashes) for _, line in self._lines() if line.shard is not None)
+
+    def _lines(self) -> Iterator[tuple[int, _Line]]:
+        """The lines that are not damaged, each with where it starts. Raises OutputError."""
+        start = 0
         try:
-            with self.path.open("rb") as file:
+            with open(self.path, "rb", opener=open_itself) as file:
                 for line in file:
-                    if line.startswith(_SHARD):
-                        with contextlib.suppress(*_DAMAGED):
-                            entry = json.loads(line)
-                            yield dict(entry["shard"]), _outputs(entry)
+                    with suppress(ValueError):
+                        yield start, _Line.read(line)
+                    start += len(line)
         except OSError as error:
             raise self._unwritable(error) from error
 
     def note_shard(self, shard: dict) -> None:
         """Remembers, as JSON, which shard the outputs are whose hashes are noted next."""
-        if not self._last_line.startswith(_SHARD) or json.loads(self._last_line)["shard"] != shard:
-            self._write(json.dumps({"shard": shard}).encode() + b"\n")
+        with suppress(ValueError):
+            if _Line.read(self._last_line).shard == shard:
+                return
+        self._write(json.dumps({"shard": shard}).encode() + b"\n")
 
     def note_outputs(self, hashes: Iterable[str]) -> None:
         """Remembers in the last line what is about to be written (SHA-256), so that a change by hand is seen later."""
         try:
-            known = json.loads(self._last_line).get("outputs", ())
+            known = _Line.read(self._last_line).outputs
             new = ", ".join(json.dumps(sha256) for sha256 in dict.fromkeys(hashes) if sha256 not in known)
-        except _DAMAGED:
+        except (ValueError, TypeError):
             return
         end = b"]}\n" if known else b"}\n"
         if new and self._last_line.endswith(end):
@@ -280,17 +273,21 @@ class Journal:
         self._last_line = line
 
     def _lock(self) -> None:
+        from filelock import FileLock, Timeout  # here, for runs without an output
+
+        self._file_lock = FileLock(self.lock_path, thread_local=False)
         try:
-            import fcntl
-        except ImportError:  # Windows: no advisory locks; two runs on one output are the user's care
-            return
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of a file system without locks
+                self._file_lock.acquire(timeout=0)
+        except Timeout:
             raise OutputError(
                 f"another run is writing {str(self.path)!r}: one output has one run at a time",
                 "wait for it, or choose another -o",
             ) from None
+        except (OSError, NotImplementedError) as error:
+            if getattr(error, "errno", None) not in (None, *NO_LOCKS):
+                raise
 
     def _unwritable(self, error: OSError) -> OutputError:
         return OutputError(

@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import re
 from dataclasses import asdict, dataclass, field, fields
 from hashlib import sha256
@@ -19,6 +20,14 @@ _SECONDS = {"window": "auto, or from 0 to 86400 seconds", "stride": "from 0 to 8
 _TIMEOUT = "more than 0 and at most 86400 seconds"
 _LOWEST_THRESHOLD = 0.25  # of a timeline, where none is given
 _DEVICE = re.compile(r"auto|cpu|mps|cuda(:\d+)?")
+
+
+def num_cores() -> int:
+    """Return the number of cores that this process may use."""
+    try:
+        return len(os.sched_getaffinity(0))
+    except (AttributeError, OSError):  # not on macOS or Windows
+        return os.cpu_count() or 1
 
 
 def _require(holds: bool, option: str, value: object, rule: str, command: str = "tag") -> None:

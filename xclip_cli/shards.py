@@ -17,6 +17,7 @@ from xclip_cli import outputs
 from xclip_cli.errors import UsageError
 from xclip_cli.files import check_destination, hash_file
 from xclip_cli.journal import Journal
+from xclip_cli.records import checked
 from xclip_cli.video.finding import Found, identity
 
 FORMATS = ("csv", "json", "jsonl")
@@ -152,11 +153,13 @@ def _made_as(file: Path) -> Part:
             "run xclip tag --shard again: nothing is tagged twice",
         )
     try:
-        part = Part(**noted[-1])
-        if not all(isinstance(position, int) for position in part.positions):
-            raise TypeError("a position is no number")
+        part = checked(noted[-1], Part, "shard")
+        if not 1 <= part.number <= part.of:
+            raise ValueError(f"it is of shard {part.number}/{part.of}")
+        if max(part.positions, default=-1) >= part.videos:
+            raise ValueError(f"it has video number {max(part.positions) + 1} of {part.videos}")
         return part
-    except TypeError as error:
+    except ValueError as error:
         raise UsageError(f"the journal {str(journal.path)!r} is damaged: {error}", "tag this shard again") from error
 
 

@@ -105,11 +105,14 @@ def check_lengths(entries: Iterable[Label], chosen: set[str], encoder: TextEncod
 def _read(path: Path, prompts: list[str]) -> dict[str, np.ndarray]:
     def select(base: sqlite3.Connection) -> dict[str, np.ndarray]:
         rows = (base.execute("SELECT vector, checksum FROM prompts WHERE prompt = ?", (p,)).fetchone() for p in prompts)
-        return {
+        found = {
             prompt: np.frombuffer(row[0], np.float32).copy()
             for prompt, row in zip(prompts, rows, strict=True)
             if row and row[1] == _checksum(prompt, row[0])
         }
+        if len({len(vector) for vector in found.values()}) > 1 or not all(np.isfinite(v).all() for v in found.values()):
+            raise ValueError("these are not features of one model")
+        return found
 
     return (_use(path, select) if path.exists() else None) or {}
 

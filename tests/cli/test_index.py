@@ -191,9 +191,51 @@ def test_status_and_prune(run, folder):
         "model": "plain", "videos": "4", "gone": "1", "windows": "32", "hours": "", "MB of windows": "",
         "made with": "--window 2 --stride 1 --dtype float32 --reader auto",
     }  # fmt: skip
-    done = run("index", "--prune", "--status")
+    done = run("index", "--prune")
+    assert done.returncode == 2 and "the files of 1 of 4 indexed videos are gone: nothing was taken out" in done.stderr
+    done = run("index", "--prune", "--yes", "--status")
     assert "taken out: 1 whose files are gone" in done.stderr
     assert done.stdout.splitlines()[1].split("\t")[1:4] == ["3", "0", "3"]
+
+
+@pytest.fixture
+def drive(run, folder, tmp_path):
+    """A folder of one video that is indexed, beside three of another folder."""
+    (tmp_path / "drive").mkdir()
+    shutil.move(folder / "a.mp4", tmp_path / "drive" / "a.mp4")
+    assert run("index", folder, tmp_path / "drive").returncode == 0
+    return tmp_path / "drive"
+
+
+def test_a_drive_that_is_not_mounted_is_named_before_its_videos_are_taken_out(run, drive):
+    drive.rename(drive.with_name("away"))
+    done = run("index", "--prune")
+    assert done.returncode == 2 and "of 1 of 4 indexed videos are gone" in done.stderr
+    assert f"'{drive}' is not there: is a drive not mounted?" in done.stderr and "--yes" in done.stderr
+    drive.mkdir()
+    assert f"'{drive}' is empty: is a drive not mounted?" in run("index", "--prune").stderr
+    assert run("index", "--status").stdout.splitlines()[1].split("\t")[1:3] == ["4", "1"]
+    drive.rmdir()
+    drive.with_name("away").rename(drive)
+    done = run("index", "--prune")
+    assert done.returncode == 0 and "taken out: 0" in done.stderr
+
+
+@pytest.mark.skipif(os.name != "posix", reason="has no terminals of this kind")
+@pytest.mark.parametrize(("answer", "left"), [(b"y\n", "3"), (b"n\n", "4"), (b"\n", "4")])
+def test_on_a_terminal_pruning_asks(run, drive, tmp_path, answer, left):
+    import pty
+
+    (drive / "a.mp4").unlink()
+    ours, theirs = pty.openpty()
+    os.write(ours, answer)
+    command = [sys.executable, "-m", "xclip_cli", "index", "--prune", "--index", str(tmp_path / "index")]
+    done = subprocess.run(command, stdin=theirs, capture_output=True, text=True, timeout=60)
+    os.close(ours)
+    os.close(theirs)
+    assert done.returncode == 0 and done.stdout == ""
+    assert "of 1 of 4 indexed videos are gone" in done.stderr and "Take them out of the index?" in done.stderr
+    assert run("index", "--status").stdout.splitlines()[1].split("\t")[1] == left
 
 
 def test_an_index_has_one_kind_of_windows_of_a_model(run, folder):

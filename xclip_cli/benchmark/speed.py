@@ -1,7 +1,6 @@
 """What networks cost, side by side: every one has its turn in every round, so that a slow minute hits them all."""
 
 import json
-import os
 import platform
 import statistics
 import tempfile
@@ -22,7 +21,7 @@ from xclip_cli.outputs.csv import table
 from xclip_cli.plots import draw_throughput
 from xclip_cli.preprocess import crops, normalise
 from xclip_cli.registry import Resize
-from xclip_cli.settings import SpeedSettings
+from xclip_cli.settings import SpeedSettings, num_cores
 from xclip_cli.video.pool import DecodePool
 
 from .measure import Timing, clock, machine, matrix_product, peak_bytes, repeat
@@ -112,7 +111,7 @@ def run(settings: SpeedSettings, on_progress: OnProgress) -> Speed:
             rows.append(_row(network, latency[i], best[i], memory[i], rate, parts))
     facts = {
         "device": machine(device),
-        "cores": os.cpu_count() or 1,
+        "cores": num_cores(),
         "threads": settings.threads or torch.get_num_threads(),
         "dtype": settings.dtype,
         "matrix_gigamacs_per_second": round(rate, 3),

@@ -1,13 +1,16 @@
 """`xclip index`: videos in, so that they can be searched, and tagged again without being read again."""
 
+import os
+import sys
 import time
 from functools import partial
+from pathlib import Path
 
 import typer
 
 from xclip_cli.cli import console, options
 from xclip_cli.errors import Interrupted, UsageError
-from xclip_cli.files import index_dir
+from xclip_cli.files import index_dir, one_line
 from xclip_cli.settings import TagSettings
 
 
@@ -17,6 +20,7 @@ def index(
     index: options.IndexFolder = None,
     status: options.Status = False,
     prune: options.Prune = False,
+    yes: options.Yes = False,
     model: options.Model = TagSettings.model,
     device: options.Device = TagSettings.device,
     dtype: options.Dtype = TagSettings.dtype,
@@ -48,8 +52,7 @@ def index(
     with Store(index or index_dir(), create=bool(paths)) as store:
         failed = _build(store, paths, recursive, settings, cluster, quiet, verbose) if paths else 0
         if prune:
-            gone = store.prune()
-            console.print_line(f"taken out: {gone} whose files are gone")
+            _prune(store, yes)
         if status:
             _show(store)
     raise typer.Exit(1 if failed else 0)
@@ -100,6 +103,33 @@ def _build(
         rate = f"{seconds:.1f} s, {build.windows / seconds:.1f} windows/s"
         console.print_line(f"{counts}, {rate} -> {store.folder}, {store.num_bytes() / 1e6:.1f} MB")
     return build.failed
+
+
+def _prune(store, yes: bool) -> None:
+    """Takes out the videos whose files are gone. Raises UsageError where nobody can be asked and ``yes`` is not set."""
+    videos = store.videos()
+    gone = [video.path for video in videos if video.is_gone]
+    if gone and not yes:
+        said = f"the files of {len(gone)} of {len(videos)} indexed videos are gone{_missing_folder(gone)}"
+        if not sys.stdin.isatty():
+            raise UsageError(f"{said}: nothing was taken out", "add --yes to take them out of the index")
+        if not typer.confirm(f"{one_line(said)}. Take them out of the index?", err=True):
+            console.print_line("nothing was taken out")
+            return
+    console.print_line(f"taken out: {store.prune(gone)} whose files are gone")
+
+
+def _missing_folder(paths: list[str]) -> str:
+    """What to say where the folder that all of these are in is not there, or is empty: a drive may be missing."""
+    try:
+        folder = Path(os.path.commonpath([os.path.dirname(path) for path in paths]))
+    except ValueError:  # several drives of Windows
+        return ""
+    missing = [parent for parent in (folder, *folder.parents) if not parent.exists()]
+    if not missing and any(folder.iterdir()):
+        return ""
+    found = f"{str(missing[-1])!r} is not there" if missing else f"{str(folder)!r} is empty"
+    return f" ({found}: is a drive not mounted?)"
 
 
 def _show(store) -> None:

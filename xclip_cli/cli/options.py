@@ -200,7 +200,10 @@ IndexWindow = Annotated[
            autocompletion=completions.windows, rich_help_panel=_TIME),
 ]  # fmt: skip
 Status = Annotated[bool, Option("--status", help="Say what the index holds.", rich_help_panel=_INDEX)]
-Prune = Annotated[bool, Option("--prune", help="Take out videos whose files are gone.", rich_help_panel=_INDEX)]
+Prune = Annotated[
+    bool, Option("--prune", help="Take out videos whose files are gone, once you confirm it.", rich_help_panel=_INDEX)
+]
+Yes = Annotated[bool, Option("--yes", help="With --prune: do not ask.", rich_help_panel=_INDEX)]
 Question = Annotated[str | None, Argument(metavar="SENTENCE", help="What to look for.", show_default=False)]
 Like = Annotated[str | None, Option(help="Look for what is like a video, or a moment of it: clip.mp4@12.5.")]
 In = Annotated[Path | None, Option("--in", help="Look in this folder, or this video, only.")]

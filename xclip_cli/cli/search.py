@@ -83,4 +83,4 @@ def _moment(ago: str | None) -> int:
     found = re.fullmatch(r"(\d{1,6}(?:\.\d+)?)([smhdw])", ago)
     if found is None:
         raise UsageError(f"--since is {ago!r}: it must be a number and s, m, h, d or w", "such as 30m, 2h or 7d")
-    return time.time_ns() - round(float(found[1]) * _UNITS[found[2]] * 1e9)
+    return max(time.time_ns() - round(float(found[1]) * _UNITS[found[2]] * 1e9), -(2**63))  # what SQLite can compare

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from xclip_cli.checkpoint import Checkpoint
 from xclip_cli.device import precision, resolve_device
-from xclip_cli.errors import UsageError
+from xclip_cli.errors import StoreError, UsageError
 from xclip_cli.labels import from_names
 from xclip_cli.model.xclip import Xclip
 from xclip_cli.samples import Sample
@@ -238,8 +238,13 @@ def evaluate(job: Job, outputs: Callable[[list[Tensor]], Tensor], samples: Seque
 
 
 def stacked(clips: Sequence[tuple[Tensor, ...]], device: torch.device) -> list[Tensor]:
-    """The tensors of clips, as batches on the device."""
-    return [torch.stack(tensors).to(device) for tensors in zip(*clips, strict=True)]
+    """The tensors of clips, as batches on the device. Raises StoreError where those of the cache differ in kind."""
+    try:
+        return [torch.stack(tensors).to(device) for tensors in zip(*clips, strict=True)]
+    except (ValueError, RuntimeError) as error:
+        if len({tuple(tensor.shape for tensor in clip) for clip in clips}) == 1:
+            raise
+        raise StoreError("a training clip in the cache is damaged", "delete it: xclip cache --clear") from error
 
 
 def prompts(names: Sequence[str]) -> list[str]:

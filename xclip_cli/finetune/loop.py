@@ -6,12 +6,13 @@ before it: a run that was stopped anywhere goes on bit for bit, and several proc
 
 import math
 import time
+import zipfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -20,6 +21,7 @@ from torch import Tensor, nn
 from xclip_cli.device import precision
 from xclip_cli.errors import Interrupted, OutputError, TrainingError, UsageError
 from xclip_cli.files import replacing
+from xclip_cli.records import checked
 from xclip_cli.samples import Sample
 
 from .augment import mix
@@ -49,6 +51,19 @@ class Epoch:
     remaining_seconds: float
 
 
+class _Past(NamedTuple):
+    """An entry of a State's history."""
+
+    epoch: int
+    loss: float
+    accuracy: float | None
+    val_loss: float | None
+
+
+_PROGRESS = {"epoch": int, "step": int, "loss_sum": float, "best": Any}
+_ANEW = "start anew: without --resume and with another -o, or after deleting the folder"
+
+
 @dataclass
 class State:
     """Where a run stands, all in one file that is whole or as it was: ``epoch`` and ``step`` are the next to be done.
@@ -71,18 +86,22 @@ class State:
 
     def load(self) -> "State":
         """What the file holds. Raises UsageError for one of another run, or one that cannot be read."""
-        hint = "start anew: without --resume and with another -o, or after deleting the folder"
         try:
+            with zipfile.ZipFile(self.path) as archive:
+                if sum(file.file_size for file in archive.infolist()) > self.path.stat().st_size:
+                    raise ValueError("it is larger than its file")
             saved = torch.load(self.path, map_location="cpu", weights_only=True)
-            purpose, processes = saved["purpose"], saved["processes"]
-            progress = {name: saved[name] for name in ("epoch", "step", "loss_sum", "history", "best")}
+            purpose, processes = checked(saved["purpose"], str), checked(saved["processes"], int, "of")
+            progress = {name: checked(saved[name], kind, name) for name, kind in _PROGRESS.items()}
+            progress["history"] = [checked(entry, _Past)._asdict() for entry in saved["history"]]
+            if len(progress["history"]) != progress["epoch"]:
+                raise ValueError(f"it is of epoch {progress['epoch']} and tells of {len(progress['history'])}")
         except FileNotFoundError:
             return self
         except Exception as error:  # torch raises many kinds for a damaged file
-            reason = (str(error) or type(error).__name__).splitlines()[0][:120]
-            raise UsageError(f"{str(self.path)!r} cannot be read: {reason}", hint) from error
+            raise self._damaged(error) from error
         if purpose != self.purpose:
-            raise UsageError(f"{str(self.path)!r} is of another run: the clips, the model or an option changed", hint)
+            raise UsageError(f"{str(self.path)!r} is of another run: the clips, the model or an option changed", _ANEW)
         if processes != self.processes:
             torchrun = f"go on with: torchrun --nproc-per-node {processes} -m xclip_cli finetune ... --resume"
             raise UsageError(
@@ -98,12 +117,24 @@ class State:
         """Puts what was loaded, if anything, into the learner and its optimiser."""
         if self._saved is None:
             return
-        with torch.no_grad():
-            for name, parameter in learner.trained.items():
-                parameter.copy_(self._saved["trained"][name])
-        optimiser.load_state_dict(self._saved["optimiser"])
-        scaler.load_state_dict(self._saved["scaler"])
+        try:
+            _check_tensors(self._saved["trained"], learner.trained)
+            if self.best is not None:
+                _check_tensors(self.best, learner.trained)
+            with torch.no_grad():
+                for name, parameter in learner.trained.items():
+                    parameter.copy_(self._saved["trained"][name])
+            _restore_optimiser(optimiser, self._saved["optimiser"]["state"])
+            scaler.load_state_dict(self._saved["scaler"])
+            if scaler.is_enabled():
+                checked(scaler.get_scale(), float, "scale")
+        except Exception as error:  # what somebody made of it may be anything
+            raise self._damaged(error) from error
         self._saved = None
+
+    def _damaged(self, error: Exception) -> UsageError:
+        reason = (str(error) or type(error).__name__).splitlines()[0][:120]
+        return UsageError(f"{str(self.path)!r} cannot be read: {reason}", _ANEW)
 
     def finish_epoch(self, learner: Learner, loss: float, accuracy: float | None, val_loss: float | None) -> None:
         """Closes the epoch: later ones begin at step 0."""
@@ -142,6 +173,26 @@ class State:
             ) from error
 
 
+def _check_tensors(tensors: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
+    """Raises ValueError unless these are finite and of the same names and shapes."""
+    if tensors.keys() != expected.keys():
+        raise ValueError("it has weights of other names")
+    for name, tensor in tensors.items():
+        if tensor.shape != expected[name].shape or not tensor.isfinite().all():
+            raise ValueError(f"{name} has another shape, or is no finite number")
+
+
+def _restore_optimiser(optimiser: torch.optim.Optimizer, moments: dict[int, dict[str, Tensor]]) -> None:
+    """Gives an optimiser its moments; rates and the like are those that it has. Raises ValueError."""
+    own = optimiser.state_dict()
+    parameters = [parameter for group in optimiser.param_groups for parameter in group["params"]]
+    for i, state in moments.items():
+        _check_tensors(state, dict.fromkeys(("exp_avg", "exp_avg_sq"), parameters[i]) | {"step": torch.zeros(())})
+        if state["step"] < 0 or (state["exp_avg_sq"] < 0).any():
+            raise ValueError("the optimiser's moments are below 0")
+    optimiser.load_state_dict(own | {"state": moments})
+
+
 def train(job: Job, learner: Learner, state: State, stopped: Callable[[], bool] = lambda: False) -> Iterator[Epoch]:
     """Trains the learner until the schedule or the patience ends, one Epoch at a time; ``state`` is kept after each.
 
@@ -152,6 +203,8 @@ def train(job: Job, learner: Learner, state: State, stopped: Callable[[], bool] 
     optimiser = torch.optim.AdamW(parameter_groups(learner.trained, schedule.rate), betas=(0.9, 0.98))
     scaler = torch.amp.GradScaler(job.device.type, enabled=settings.dtype == "float16")
     state.restore(learner, optimiser, scaler)
+    if state.step >= job.steps:
+        raise state._damaged(ValueError(f"it is of step {state.step} of {job.steps}"))
     network = _distributed(job, learner)
     begun, first_epoch = time.perf_counter(), state.epoch
     while state.epoch < schedule.epochs and not state.ran_out_of_patience(settings.patience):

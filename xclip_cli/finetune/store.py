@@ -18,6 +18,7 @@ from torch import Tensor
 from xclip_cli.errors import OutputError, VideoError
 from xclip_cli.files import cache_dir, content_sha256, replacing
 from xclip_cli.preprocess import preprocess
+from xclip_cli.records import checked
 from xclip_cli.registry import Preprocessing
 from xclip_cli.samples import Sample
 from xclip_cli.video.pool import DecodePool
@@ -72,7 +73,10 @@ class ClipStore:
         ``on_progress(done, total)`` is called after each.
         """
         findings, self._keeping = Findings(), None
-        self._folder.mkdir(parents=True, exist_ok=True)
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise self._unwritable(error) from error
         _remove_drafts(self._folder)
         known = [self._seen(sample, varied) for sample in samples]
         self._missing = known.count(None)
@@ -177,11 +181,20 @@ class ClipStore:
 
         for varied in ways:
             with (
-                suppress(OSError, safetensors.SafetensorError),
+                suppress(OSError, safetensors.SafetensorError, IndexError, RuntimeError),
                 safetensors.safe_open(self.path_of(sample, varied), "pt") as f,
             ):
-                return tuple(f.get_slice(name)[view] for name in sorted(f.keys()))
+                tensors = tuple(f.get_slice(name)[view] for name in sorted(f.keys()))
+                if self._is_sound(tensors):
+                    return tensors
         return tuple(tensor[view] for tensor in self._make(self._submit(sample).result(), sample, ways[0]))
+
+    def _is_sound(self, tensors: tuple[Tensor, ...]) -> bool:
+        """Whether a clip in the cache is of the kind that `_make` gives: anybody may have changed it."""
+        if self.encode is None:
+            kinds = [(tensor.dtype, tensor.ndim, len(tensor)) for tensor in tensors if tensor.ndim]
+            return kinds == [(torch.uint8, 4, CANDIDATES * self.num_frames)] and tensors[0].shape[-1] == 3
+        return bool(tensors) and all(t.dtype == torch.float16 and bool(t.isfinite().all()) for t in tensors)
 
     def _seen(self, sample: Sample, varied: bool) -> Seen | None:
         """Of a clip in the cache, which is marked as used; None where the clip is not in it."""
@@ -192,7 +205,8 @@ class ClipStore:
             with safetensors.safe_open(path, "pt") as file:
                 about = file.metadata()
             grey = np.frombuffer(bytes.fromhex(about["thumbnails"]), np.uint8)
-            seen = Seen(float(about["seconds"]), grey.reshape(-1, THUMBNAIL, THUMBNAIL))
+            seconds = checked(float(about["seconds"]), float, "seconds")
+            seen = Seen(seconds, grey.reshape(self.num_frames, THUMBNAIL, THUMBNAIL))
             self._bytes += path.stat().st_size
         except (OSError, safetensors.SafetensorError, ValueError, KeyError, TypeError):
             return None
@@ -210,8 +224,11 @@ class ClipStore:
             with replacing(self.path_of(sample, varied)) as draft:
                 save_file(content, draft, about)
         except (OSError, safetensors.SafetensorError) as error:
-            hint = "free space, or choose another folder: XCLIP_CACHE=/path xclip finetune ..."
-            raise OutputError(f"the cache {str(self._folder)!r} cannot be written: {error}", hint) from error
+            raise self._unwritable(error) from error
+
+    def _unwritable(self, error: Exception) -> OutputError:
+        hint = "free space, or choose another folder: XCLIP_CACHE=/path xclip finetune ..."
+        return OutputError(f"the cache {str(self._folder)!r} cannot be written: {error}", hint)
 
     def path_of(self, sample: Sample, varied: bool) -> Path:
         """The file in the cache. OSError where the clip is gone."""

@@ -1,11 +1,13 @@
 """What an index says of its models and videos, and how it knows a file again."""
 
-import json
 import os
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from xclip_cli.errors import UsageError
+from xclip_cli.records import checked, from_json
+
+_INTEGERS = (-(2**63), 2**63 - 1)  # of SQLite
 
 
 class Recipe(NamedTuple):
@@ -45,7 +47,8 @@ class Collection:
     def of_row(cls, row: tuple) -> "Collection":
         """From a row of the database. Raises ValueError or TypeError where it is damaged."""
         number, model, fingerprint, weights, prompted, recipe, *counts = row
-        return cls(number, model, fingerprint, weights, bool(prompted), Recipe(*json.loads(recipe)), *counts)
+        prompted = bool((0, 1).index(prompted))
+        return checked((number, model, fingerprint, weights, prompted, from_json(recipe, Recipe), *counts), cls)
 
     def require(self, recipe: Recipe) -> None:
         """Raises UsageError where features of this recipe are wanted and others are kept."""
@@ -64,12 +67,12 @@ class Stamp(NamedTuple):
 
     @classmethod
     def of(cls, path: str) -> "Stamp | None":
-        """None where there is no such file."""
+        """None where there is no such file. A time that SQLite cannot keep is the nearest that it can."""
         try:
-            stat = os.stat(path)
+            state = os.stat(path)
         except (OSError, ValueError):
             return None
-        return cls(stat.st_size, stat.st_mtime_ns)
+        return cls(state.st_size, min(max(state.st_mtime_ns, _INTEGERS[0]), _INTEGERS[1]))
 
 
 class Entry(NamedTuple):
@@ -84,8 +87,13 @@ class Entry(NamedTuple):
 
     @classmethod
     def of_row(cls, row: tuple) -> "Entry":
+        """From a row of the database. Raises ValueError or TypeError where it is damaged."""
         number, path, size, mtime_ns, *rest = row
-        return cls(number, os.fsdecode(path), Stamp(size, mtime_ns), *rest)
+        return checked((number, os.fsdecode(path), (size, mtime_ns), *rest), cls)
+
+    @property
+    def is_gone(self) -> bool:
+        return Stamp.of(self.path) is None
 
     @property
     def holds(self) -> bool:

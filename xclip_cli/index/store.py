@@ -7,8 +7,9 @@ for each other, a video at a time; readers see whole videos only.
 
 import json
 import os
+import re
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -16,10 +17,13 @@ import numpy as np
 
 from xclip_cli.embeddings import Embeddings
 from xclip_cli.errors import StoreError, UsageError
+from xclip_cli.index.database import check_tables, connect, make_tables
 from xclip_cli.index.entries import Collection, Entry, Stamp, Status
 from xclip_cli.index.rows import Rows, append, copy, row_bytes
+from xclip_cli.records import checked, from_json
 
 FORMAT = 2
+_OURS = re.compile(r"index\.sqlite(-\w+)?|model-\d+-\d+\.rows")
 LOCK_SECONDS = 60.0  # how long another writer may take over one video, or to write the rows anew
 _TABLES = """
 CREATE TABLE collections (
@@ -53,9 +57,9 @@ class Store:
         with self._understood():
             if create:
                 folder.mkdir(parents=True, exist_ok=True)
-            elif not path.is_file():
+            elif not os.path.lexists(path):
                 raise _no_index(folder)
-            self._base = sqlite3.connect(path, timeout=LOCK_SECONDS, isolation_level=None)
+            self._base = connect(path, LOCK_SECONDS, create)
         try:
             self._check_format(create)
         except BaseException:
@@ -73,8 +77,7 @@ class Store:
         if version == 0 and create:
             with self._transaction():
                 if self._all("PRAGMA user_version") == [(0,)]:  # another run may have been faster
-                    for statement in _TABLES.split(";"):
-                        self._base.execute(statement)
+                    make_tables(self._base, _TABLES)
                     self._base.execute(f"PRAGMA user_version = {FORMAT}")
         elif version == 0:
             raise _no_index(self.folder)
@@ -83,6 +86,8 @@ class Store:
                 f"the index in {str(self.folder)!r} has format {version}; this version reads {FORMAT}",
                 "choose another folder: --index FOLDER",
             )
+        with self._understood():
+            check_tables(self._base, _TABLES)
 
     def collections(self) -> list[Collection]:
         """What it holds, a model each."""
@@ -121,17 +126,19 @@ class Store:
     def entry(self, known: Collection, path: str) -> Entry | None:
         """The video of this real path, if it is here."""
         found = self._all(f"{_ENTRY} AND path = ?", known.id, os.fsencode(path))
-        return Entry.of_row(found[0]) if found else None
+        return self._entries(found)[0] if found else None
 
     def holder(self, known: Collection, row: int) -> Entry | None:
         """The video that a row is of; None where that was lost or replaced."""
         found = self._all(f"{_ENTRY} AND first <= ? ORDER BY first DESC LIMIT 1", known.id, row)
-        entries = [entry for entry in map(Entry.of_row, found) if row < entry.first + entry.count]
+        entries = [entry for entry in self._entries(found) if row < entry.first + entry.count]
+        if entries and entries[0].first + entries[0].count > self._now(known).num_rows:
+            raise self._damaged("a video has windows that are not there")
         return entries[0] if entries else None
 
     def of_size(self, known: Collection, size: int) -> list[Entry]:
         """The videos of so many bytes."""
-        return [Entry.of_row(row) for row in self._all(f"{_ENTRY} AND size = ?", known.id, size)]
+        return self._entries(self._all(f"{_ENTRY} AND size = ?", known.id, size))
 
     def spans(self, known: Collection, place: str | None, since_ns: int) -> list[tuple[int, int]]:
         """[first, stop) of the rows of videos, in order: of those in a folder, or of one, given by its real path.
@@ -144,13 +151,17 @@ class Store:
             inside = os.fsencode(os.path.join(place, ""))
             query += " AND (path = ? OR path >= ? AND path < ?)"
             values += os.fsencode(place), inside, inside[:-1] + bytes([inside[-1] + 1])
-        return self._all(f"{query} ORDER BY first", *values)
+        spans = self._all(f"{query} ORDER BY first", *values)
+        table = np.array(spans or np.empty((0, 2), int))
+        if table.dtype.kind != "i" or table.min(initial=0) < 0 or table.max(initial=0) > self._now(known).num_rows:
+            raise self._damaged("a video has windows that are not there")
+        return spans
 
     def timeline(self, entry: Entry) -> tuple[np.ndarray, float]:
         """The windows of a video, float64 (W, 2), and where it ends, in seconds."""
         [(spans, end)] = self._all("SELECT spans, end_seconds FROM videos WHERE id = ?", entry.id)
         with self._understood():
-            return np.frombuffer(spans, "<f8").reshape(entry.count, 2), end
+            return _spans(spans, entry.count), checked(end, float, "end_seconds")
 
     def rows(self, known: Collection) -> Rows:
         """The features of its windows; to be used while it is `reading`."""
@@ -166,18 +177,19 @@ class Store:
             entry.id,
         )
         with self._understood():
+            whole_warnings, timeline_warnings = from_json(warnings, tuple[tuple[str, ...], ...])
             return Embeddings(
-                whole=_numbers(whole, "<f4"),
+                whole=_numbers(whole, "<f4").reshape(rows.width),
                 patches=None if patches is None else _numbers(patches, "<f4").reshape(-1, rows.width),
-                windows=rows.read(entry.first, entry.count),
-                spans=_numbers(spans, "<f8").reshape(entry.count, 2),
+                windows=_finite(rows.read(entry.first, entry.count)),
+                spans=_spans(spans, entry.count),
                 scenes=_numbers(scenes, "<i8").reshape(entry.count),
-                start_seconds=start,
-                duration_seconds=duration,
-                end_seconds=end,
-                warnings=tuple(json.loads(warnings)[0]),
-                timeline_warnings=tuple(json.loads(warnings)[1]),
-                reader=reader,
+                start_seconds=checked(start, float, "start_seconds"),
+                duration_seconds=checked(duration, float, "duration_seconds"),
+                end_seconds=checked(end, float, "end_seconds"),
+                warnings=whole_warnings,
+                timeline_warnings=timeline_warnings,
+                reader=checked(reader, str),
             )
 
     def add(self, known: Collection, path: str, stamp: Stamp, sha256: str, video: Embeddings) -> None:
@@ -203,28 +215,32 @@ class Store:
 
     def status(self, known: Collection) -> Status:
         """How much it holds of a model; asks the disk whether every file is there."""
-        entries = [Entry.of_row(row) for row in self._all(_ENTRY, known.id)]
+        entries = self._entries(self._all(_ENTRY, known.id))
         [(seconds,)] = self._all("SELECT total(end_seconds - start_seconds) FROM videos WHERE collection = ?", known.id)
-        gone = sum(Stamp.of(entry.path) is None for entry in entries)
+        gone = sum(entry.is_gone for entry in entries)
         size = known.num_rows * row_bytes(known.width)
         return Status(len(entries), gone, sum(entry.count for entry in entries), seconds, size)
 
     def num_bytes(self) -> int:
         """What it takes on the disk."""
-        return sum(file.stat().st_size for file in self.folder.iterdir() if _is_ours(file))
+        return sum(file.lstat().st_size for file in self.folder.iterdir() if _OURS.fullmatch(file.name))
 
-    def prune(self) -> int:
-        """Takes videos out whose files are gone, and gives their room back; tells how many they were."""
+    def videos(self) -> list[Entry]:
+        """Those of all models."""
+        return [entry for known in self.collections() for entry in self._entries(self._all(_ENTRY, known.id))]
+
+    def prune(self, paths: Iterable[str]) -> int:
+        """Takes those of these videos out whose files are gone, and gives their room back; tells how many they were."""
+        wanted = set(paths)
         with self._transaction():
-            paths = self._all("SELECT id, path FROM videos")
-            gone = [(number,) for number, path in paths if Stamp.of(os.fsdecode(path)) is None]
+            gone = [(entry.id,) for entry in self.videos() if entry.path in wanted and entry.is_gone]
             self._base.executemany("DELETE FROM videos WHERE id = ?", gone)
             for row in self._base.execute("SELECT * FROM collections").fetchall():
                 self._compact(Collection.of_row(row))
         with self._transaction():  # nobody writes, and who reads has the file open
             named = {self._file(known).name for known in self.collections()}
             for file in self.folder.glob("*.rows"):
-                if _is_ours(file) and file.name not in named:
+                if _OURS.fullmatch(file.name) and file.name not in named:
                     with suppress(OSError):
                         file.unlink()
         with self._understood():
@@ -255,6 +271,14 @@ class Store:
     def _file(self, known: Collection) -> Path:
         return self.folder / _rows_name(known.id, known.generation)
 
+    def _entries(self, rows: list[tuple]) -> list[Entry]:
+        with self._understood():
+            return [Entry.of_row(row) for row in rows]
+
+    def _damaged(self, what: str) -> StoreError:
+        what = f"the index in {str(self.folder)!r} is damaged: {what}"
+        return StoreError(what, "delete the folder and index again")
+
     def _all(self, query: str, *values) -> list[tuple]:
         with self._understood():
             return self._base.execute(query, values).fetchall()
@@ -269,6 +293,8 @@ class Store:
     def _transaction(self, kind: str = "IMMEDIATE") -> Iterator[None]:
         """All that the body writes, or none of it; no other run writes meanwhile."""
         with self._understood():
+            if kind == "IMMEDIATE":
+                self._base.execute("PRAGMA query_only = OFF")
             self._base.execute(f"BEGIN {kind}")
             try:
                 yield
@@ -286,23 +312,34 @@ class Store:
         except sqlite3.OperationalError as error:
             hint = "wait for the run that uses it, or check the disk"
             raise StoreError(f"{what} cannot be used now: {error}", hint) from error
-        except (sqlite3.DatabaseError, ValueError, TypeError) as error:
-            raise StoreError(f"{what} is damaged: {error}", "delete it and index again") from error
+        except (sqlite3.DatabaseError, ValueError, TypeError, OverflowError) as error:
+            raise self._damaged(str(error)) from error
         except OSError as error:
             hint = "free space, or choose another --index FOLDER"
             raise StoreError(f"{what} cannot be used: {error.strerror or error}", hint) from error
 
 
 def _numbers(blob: bytes, kind: str) -> np.ndarray:
-    return np.frombuffer(blob, kind).copy()
+    if not blob:
+        raise ValueError("a video has no features")
+    return _finite(np.frombuffer(blob, kind).copy())
+
+
+def _finite(values: np.ndarray) -> np.ndarray:
+    if not np.isfinite(values).all():
+        raise ValueError("features of a video are no finite numbers")
+    return values
+
+
+def _spans(blob: bytes, count: int) -> np.ndarray:
+    spans = _numbers(blob, "<f8").reshape(count, 2)
+    if (np.abs(spans) > 1e11).any() or (spans[:, 0] > spans[:, 1]).any() or (np.diff(spans[:, 0]) < 0).any():
+        raise ValueError("windows of a video are not in order of time")
+    return spans
 
 
 def _rows_name(number: int, generation: int) -> str:
     return f"model-{number}-{generation}.rows"
-
-
-def _is_ours(file: Path) -> bool:
-    return file.name.startswith("index.sqlite") or (file.name.startswith("model-") and file.suffix == ".rows")
 
 
 def _no_index(folder: Path) -> StoreError:

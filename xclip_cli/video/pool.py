@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, field
 from functools import partial
 
 from xclip_cli.registry import Resize
+from xclip_cli.settings import num_cores
 from xclip_cli.video.process import program, starting
 from xclip_cli.video.reader import check_reader
 from xclip_cli.video.stream import Stream, Windowing, pieces
@@ -35,7 +36,7 @@ class _Shared:
     @property
     def threads_per_video(self) -> int:
         busy = max(1, min(len(self.unfinished), self.max_workers))
-        return max(1, min(_MAX_THREADS, (os.cpu_count() or 1) // busy))
+        return max(1, min(_MAX_THREADS, num_cores() // busy))
 
 
 class DecodePool(AbstractContextManager):
