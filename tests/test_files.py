@@ -13,6 +13,7 @@ import pytest
 
 from xclip_cli import files
 from xclip_cli.errors import UsageError
+from xclip_cli.settings import num_cores
 
 
 def test_checksums_are_remembered_until_the_file_changes(tmp_path, monkeypatch):
@@ -183,3 +184,59 @@ def test_drafts_of_dead_processes_go_with_the_next_run_and_those_of_others_stay(
     assert go <= set(os.listdir(tmp_path))
     files.write_text(tmp_path / "a.csv", "x")
     assert set(os.listdir(tmp_path)) == stay | {"a.csv", f".xclip-{host}-1-11111111.part"}
+
+
+NO_HOME = """
+import os, pwd, sys
+def unknown(_):
+    raise KeyError
+pwd.getpwuid = unknown
+from pathlib import Path
+from xclip_cli import files
+from xclip_cli.errors import StoreError
+folder = files.cache_dir()
+assert folder.is_dir() and folder == files.cache_dir()
+files.content_sha256(Path(sys.executable))
+try:
+    files.index_dir()
+except StoreError as error:
+    assert "--index" in error.hint
+else:
+    raise AssertionError
+print(folder)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="folders as on Linux")
+def test_without_a_home_the_cache_is_a_folder_of_the_process_and_the_index_wants_a_name(tmp_path):
+    path = os.pathsep.join(sys.path)
+    done = subprocess.run(
+        [sys.executable, "-c", NO_HOME], capture_output=True, text=True, cwd=tmp_path, env={"PYTHONPATH": path}
+    )
+    assert done.returncode == 0, done.stderr
+    assert not os.path.exists(done.stdout.strip()) and os.listdir(tmp_path) == []
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="folders as on Linux")
+def test_cache_and_index_lie_where_the_environment_says(tmp_path, monkeypatch):
+    for name in ("XCLIP_CACHE", "XDG_CACHE_HOME", "XDG_DATA_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert files.cache_dir() == tmp_path / ".cache" / "xclip-cli"
+    assert files.index_dir() == tmp_path / ".local" / "share" / "xclip-cli" / "index"
+    monkeypatch.setenv("XDG_CACHE_HOME", "/c")
+    monkeypatch.setenv("XDG_DATA_HOME", "/d")
+    assert str(files.cache_dir()) == "/c/xclip-cli" and str(files.index_dir()) == "/d/xclip-cli/index"
+    monkeypatch.setenv("XCLIP_CACHE", "/own")
+    assert str(files.cache_dir()) == "/own"
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="cores cannot be chosen")
+def test_cores_are_those_that_the_process_may_use():
+    own = os.sched_getaffinity(0)
+    try:
+        os.sched_setaffinity(0, {min(own)})
+        assert num_cores() == 1
+    finally:
+        os.sched_setaffinity(0, own)
+    assert num_cores() == len(own)

@@ -288,3 +288,39 @@ def test_scenes_without_the_extra_say_what_to_install(monkeypatch, toy_model):
     with pytest.raises(MissingExtraError) as caught:
         Tagger(toy_model, window_seconds=4, scenes=True)
     assert "xclip-cli[scenes]" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"scores": 2.0}, {"scores": -1.0}, {"similarity": 3.0}, {"similarity": -3.0}, {"spans": 1e300}, {"scenes": -7}],
+)
+def test_windows_out_of_their_range_are_begun_again(tmp_path, changes):
+    keys = {"v": "k"}
+    sound = Scored(np.zeros((2, 2)), np.zeros(2, int), np.ones((2, 3)), np.ones((2, 3)))
+    with Journal(tmp_path / "o.csv") as journal:
+        journal.load()
+        windows = sound._replace(**{name: np.full_like(getattr(sound, name), value) for name, value in changes.items()})
+        batch.JournalledWindows(journal, keys).add("v", 0, windows)
+    with Journal(tmp_path / "o.csv") as journal:
+        journal.load()
+        assert len(batch.JournalledWindows(journal, keys).known("v", 3).spans) == 0
+
+
+def test_many_windows_are_joined_once(tmp_path, monkeypatch):
+    """What is joined again at each line takes time that grows with the square of the lines."""
+    keys, count = {"v": "k"}, 512
+    with Journal(tmp_path / "o.csv") as journal:
+        journal.load()
+        memory = batch.JournalledWindows(journal, keys)
+        for number in range(count):  # each line is of three windows, and the next replaces the last of them
+            spans = np.arange(2 * number, 2 * number + 3, dtype=float)
+            numbers = np.full((3, 2), number / count, np.float32)
+            memory.add("v", 2 * number, Scored(np.stack([spans, spans + 2], 1), np.zeros(3, int), numbers, numbers))
+    joined = []
+    monkeypatch.setattr(np, "concatenate", lambda parts, join=np.concatenate: joined.append(1) or join(parts))
+    with Journal(tmp_path / "o.csv") as journal:
+        journal.load()
+        known = batch.JournalledWindows(journal, keys).known("v", 2)
+    np.testing.assert_array_equal(known.spans[:, 0], np.arange(2 * count + 1))
+    np.testing.assert_array_equal(known.scores[:-1, 0], np.repeat(np.arange(count) / count, 2))
+    assert len(joined) <= 4

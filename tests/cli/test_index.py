@@ -1,5 +1,6 @@
 """`xclip index` and `xclip tag --from-index`: read once, asked often."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -247,3 +248,40 @@ def test_an_index_has_one_kind_of_windows_of_a_model(run, folder):
 def test_nothing_to_index_is_wrong_usage(run):
     done = run("index")
     assert done.returncode == 2 and "no videos are named" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "statement",
+    ["UPDATE collections SET generation = 'x/../../victim'", "UPDATE videos SET count = 1e300",
+     "UPDATE videos SET whole = x'00', spans = x'00'", "CREATE TRIGGER t AFTER INSERT ON videos BEGIN SELECT 1; END"],
+)  # fmt: skip
+def test_an_index_that_was_tampered_with_is_one_line_for_every_command(run, folder, tmp_path, statement):
+    import sqlite3
+
+    run("index", folder / "a.mp4")
+    base = sqlite3.connect(tmp_path / "index" / "index.sqlite", isolation_level=None)
+    base.execute(statement)
+    base.close()
+    prune = ("index", "--prune", "--yes", "--status")
+    for command in (("tag", folder / "a.mp4", *LABELS, "--from-index"), ("search", "--like", folder / "a.mp4"), prune):
+        done = run(*command)
+        if "whole" in statement and command is prune:
+            continue  # which does not look at features
+        assert done.returncode == 1 and done.stdout == "", done.stdout
+        error, hint = done.stderr.splitlines()
+        assert error.startswith("error: ") and "is damaged" in error and "index again" in hint
+
+
+def test_a_journal_that_was_tampered_with_gives_the_rows_of_an_untouched_run(xclip, plain_model, folder, tmp_path):
+    asked = ("tag", folder, *LABELS, "--model", plain_model, "-o", tmp_path / "o.csv")
+    assert xclip(*asked).returncode == 0
+    wanted, journal = (tmp_path / "o.csv").read_bytes(), tmp_path / "o.csv.journal"
+    first, *others = journal.read_text().splitlines()
+    entry = json.loads(first)
+    entry["result"]["segments"][0]["tags"][0]["score"] = -0.5
+    for line in (json.dumps(entry), first.replace('"label"', '"label": "x", "label"', 1), "[" * 50_000, first[:-20]):
+        journal.write_text("\n".join([line, *others]) + "\n")
+        done = xclip(*asked)
+        assert done.returncode == 0 and "(3 before)" in done.stderr, done.stderr
+        assert (tmp_path / "o.csv").read_bytes() == wanted
+    assert sorted(os.listdir(tmp_path)) == ["clips", "o.csv", "o.csv.journal"]

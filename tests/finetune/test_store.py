@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 import torch
 
+from xclip_cli.errors import StoreError
 from xclip_cli.finetune.augment import augment
+from xclip_cli.finetune.job import stacked
 from xclip_cli.finetune.sources import leaks
 from xclip_cli.finetune.store import VIEWS, ClipStore, seeded
 from xclip_cli.preprocess import preprocess
@@ -165,3 +167,58 @@ def test_labels_with_a_side_are_never_mirrored():
     assert all(view[..., :8].mean() >= view[..., -8:].mean() for view in views)
     mirrored = [augment(frames, plain, seeded(seed)) for seed in range(60)]
     assert 15 < sum(bool(view[..., :8].mean() < view[..., -8:].mean()) for view in mirrored) < 45
+
+
+def replaced(change):
+    """Changes the tensors of a file in the cache, and what stands beside them."""
+    from safetensors import safe_open
+    from safetensors.torch import load_file, save_file
+
+    def write(path):
+        with safe_open(path, "pt") as file:
+            about = file.metadata()
+        tensors, about = change(load_file(path), about)
+        save_file(tensors, path, about)
+
+    return write
+
+
+TAMPERED = {
+    "torn": lambda path: path.write_bytes(path.read_bytes()[:-7]),
+    "a giant header": lambda path: path.write_bytes((2**62).to_bytes(8, "little") + path.read_bytes()[8:]),
+    "empty": lambda path: path.write_bytes(b""),
+    "no facts": replaced(lambda tensors, _: (tensors, {})),
+    "a length that is NaN": replaced(lambda tensors, about: (tensors, about | {"seconds": "nan"})),
+    "a length below 0": replaced(lambda tensors, about: (tensors, about | {"seconds": "-1"})),
+    "few thumbnails": replaced(lambda tensors, about: (tensors, about | {"thumbnails": "00" * 256})),
+    "no tensors": replaced(lambda _, about: ({}, about)),
+    "few views": replaced(lambda tensors, about: ({n: t[:0].contiguous() for n, t in tensors.items()}, about)),
+    "another type": replaced(lambda tensors, about: ({n: t.double() for n, t in tensors.items()}, about)),
+    "few frames": replaced(lambda tensors, about: ({n: t[:, :1].contiguous() for n, t in tensors.items()}, about)),
+    "NaN": replaced(lambda tensors, about: ({n: t.half() * float("nan") for n, t in tensors.items()}, about)),
+}
+
+
+@pytest.mark.parametrize("front", [None, front])
+@pytest.mark.parametrize("name", TAMPERED)
+def test_a_kept_clip_that_was_tampered_with_is_decoded_again(bars, pool, front, name):
+    [sample, *_] = read_samples(bars)
+    store = ClipStore(SPEC, 4, pool, front, "tampered")
+    store.path_of(sample, True).unlink(missing_ok=True)
+    first = store.prepare([sample], True, quiet)
+    wanted = store.evaluation(sample)
+    if front and name == "few frames":
+        pytest.skip("only the front knows: see `stacked`")
+    TAMPERED[name](store.path_of(sample, True))
+    store = ClipStore(SPEC, 4, pool, front, "tampered")
+    for found, want in zip(store.evaluation(sample), wanted, strict=True):
+        torch.testing.assert_close(found, want, rtol=0, atol=0 if front is None else 2e-3)
+    again = store.prepare([sample], True, quiet)
+    assert again.seconds == first.seconds
+
+
+def test_kept_clips_that_differ_in_kind_are_named(bars, pool):
+    clips = [(torch.zeros(4, 3), torch.zeros(4)), (torch.zeros(3, 3), torch.zeros(4))]
+    with pytest.raises(StoreError, match="in the cache is damaged") as caught:
+        stacked(clips, torch.device("cpu"))
+    assert "cache --clear" in caught.value.hint

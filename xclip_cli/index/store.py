@@ -161,7 +161,7 @@ class Store:
         """The windows of a video, float64 (W, 2), and where it ends, in seconds."""
         [(spans, end)] = self._all("SELECT spans, end_seconds FROM videos WHERE id = ?", entry.id)
         with self._understood():
-            return _spans(spans, entry.count), checked(end, float, "end_seconds")
+            return _spans(spans, entry.count, end), end
 
     def rows(self, known: Collection) -> Rows:
         """The features of its windows; to be used while it is `reading`."""
@@ -182,11 +182,11 @@ class Store:
                 whole=_numbers(whole, "<f4").reshape(rows.width),
                 patches=None if patches is None else _numbers(patches, "<f4").reshape(-1, rows.width),
                 windows=_finite(rows.read(entry.first, entry.count)),
-                spans=_spans(spans, entry.count),
+                spans=_spans(spans, entry.count, end),
                 scenes=_numbers(scenes, "<i8").reshape(entry.count),
                 start_seconds=checked(start, float, "start_seconds"),
                 duration_seconds=checked(duration, float, "duration_seconds"),
-                end_seconds=checked(end, float, "end_seconds"),
+                end_seconds=end,
                 warnings=whole_warnings,
                 timeline_warnings=timeline_warnings,
                 reader=checked(reader, str),
@@ -331,9 +331,10 @@ def _finite(values: np.ndarray) -> np.ndarray:
     return values
 
 
-def _spans(blob: bytes, count: int) -> np.ndarray:
-    spans = _numbers(blob, "<f8").reshape(count, 2)
-    if (np.abs(spans) > 1e11).any() or (spans[:, 0] > spans[:, 1]).any() or (np.diff(spans[:, 0]) < 0).any():
+def _spans(blob: bytes, count: int, end_seconds: float) -> np.ndarray:
+    """Windows of a video that ends there, if they are in order of time."""
+    spans, end = _numbers(blob, "<f8").reshape(count, 2), checked(end_seconds, float, "end_seconds")
+    if np.abs(spans).max() > 1e11 or (spans[:, 0] > spans[:, 1]).any() or (np.diff(spans[:, 0], append=end) < 0).any():
         raise ValueError("windows of a video are not in order of time")
     return spans
 
