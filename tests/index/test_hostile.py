@@ -182,6 +182,7 @@ TAMPERED = {
         "sha256": ("x'00'", "CAST(x'ff' AS TEXT)"),
         "first": (*COUNTS, "6", "1000000000"),
         "count": (*COUNTS, "4", "6", "1000000000"),
+        "start_seconds": ("'x'", "9e999", "1e300", "x'00'"),
         "duration_seconds": ("'x'", "9e999", "1e300", "x'00'"),
         "end_seconds": ("'x'", "9e999", "-1e300", "x'00'"),
         "reader": ("x'00'", "CAST(x'ff' AS TEXT)"),
