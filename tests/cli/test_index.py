@@ -267,9 +267,9 @@ def test_an_index_that_was_tampered_with_is_one_line_for_every_command(run, fold
         done = run(*command)
         if "whole" in statement and command is prune:
             continue  # which does not look at features
-        assert done.returncode == 1 and done.stdout == "", done.stdout
-        error, hint = done.stderr.splitlines()
-        assert error.startswith("error: ") and "is damaged" in error and "index again" in hint
+        assert done.returncode == 1, done.stderr
+        [error] = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+        assert "is damaged" in error and "index again" in done.stderr and "Traceback" not in done.stderr
 
 
 def test_a_journal_that_was_tampered_with_gives_the_rows_of_an_untouched_run(xclip, plain_model, folder, tmp_path):

@@ -113,7 +113,9 @@ def _prune(store, yes: bool) -> None:
         said = f"the files of {len(gone)} of {len(videos)} indexed videos are gone{_missing_folder(gone)}"
         if not sys.stdin.isatty():
             raise UsageError(f"{said}: nothing was taken out", "add --yes to take them out of the index")
-        if not typer.confirm(f"{one_line(said)}. Take them out of the index?", err=True):
+        sys.stderr.write(f"{one_line(said)}. Take them out of the index? [y/N] ")
+        sys.stderr.flush()
+        if sys.stdin.readline().strip().casefold() not in ("y", "yes"):
             console.print_line("nothing was taken out")
             return
     console.print_line(f"taken out: {store.prune(gone)} whose files are gone")

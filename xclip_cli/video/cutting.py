@@ -23,6 +23,7 @@ import numpy as np
 
 from xclip_cli.errors import OutputError, VideoError
 from xclip_cli.files import replacing
+from xclip_cli.settings import num_cores
 from xclip_cli.video.container import continuous, decode, open_container, ready
 from xclip_cli.video.display import UPRIGHT
 from xclip_cli.video.probe import probe
@@ -187,7 +188,7 @@ def _is_same(
 def _frames(
     container: av.container.InputContainer, stream: av.VideoStream, start: float = -1.0, end: float = float("inf")
 ) -> Iterator[av.VideoFrame]:
-    ready(stream, os.cpu_count() or 1)
+    ready(stream, num_cores())
     for packet in container.demux(stream):
         for frame in decode(packet)[0]:
             if frame.time is None or frame.time >= end:
@@ -270,7 +271,7 @@ def encode(
     """
     width, height = (max(2, side - side % 2) for side in (found.info.width, found.info.height))
     with (
-        closing(PyAvVideo(path, found, os.cpu_count() or 1)) as video,
+        closing(PyAvVideo(path, found, num_cores())) as video,
         av.open(draft, "w", format="mp4") as output,
     ):
         pictures = _pictures(video, start, end, changes)
