@@ -103,7 +103,7 @@ def test_many_videos_have_as_many_processes_as_there_are_workers():
 
 @pytest.mark.parametrize("cores", [1, 2, 16])
 def test_a_single_video_has_the_cores_and_several_share_them(monkeypatch, cores):
-    monkeypatch.setattr(os, "cpu_count", lambda: cores)
+    monkeypatch.setattr("xclip_cli.video.pool.num_cores", lambda: cores)
     with new_pool(workers=4) as pool:
         assert worker_of(pool)[1] == min(4, cores)
         for _ in range(3):
