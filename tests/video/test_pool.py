@@ -17,12 +17,15 @@ from xclip_cli.video.pool import DecodePool
 from xclip_cli.video.stream import Windowing
 
 QUICK = """
-import os, sys, time
+import os, sys, threading, time
 import numpy as np
 from xclip_cli.errors import VideoError
 from xclip_cli.video.display import Display
 from xclip_cli.video.types import Video as Base, VideoInfo
 from xclip_cli.video.worker import serve
+
+def no_thread(self):
+    raise RuntimeError("can't start new thread")
 
 class Video(Base):
     reader = "quick"
@@ -43,6 +46,9 @@ class Reader:
             raise VideoError(f"{os.getpid()} {self.threads}")
         if name == "full":
             raise OSError(11, "Resource temporarily unavailable")
+        if name == "no threads":
+            threading.Thread.start = no_thread
+            raise VideoError("no frame")
         if name == "hang":
             time.sleep(600)
         return Video()
@@ -229,7 +235,8 @@ def test_a_process_that_cannot_be_started_ends_the_run(monkeypatch):
     assert not isinstance(caught.value, VideoError)
 
 
-def test_a_decoder_without_threads_of_its_own_ends_the_run():
+@pytest.mark.parametrize("video", ["full", "no threads"])
+def test_a_decoder_without_threads_of_its_own_ends_the_run(video):
     with new_pool() as pool, pytest.raises(XclipError, match="Resource temporarily unavailable") as caught:
-        pool.submit("full", 2).result()
+        pool.submit(video, 2).result()
     assert not isinstance(caught.value, VideoError)

@@ -154,13 +154,27 @@ def _limits() -> list[tuple[str, str]]:
     return [(option, str(limit // unit)) for option, limit, unit in soft if limit != resource.RLIM_INFINITY]
 
 
+def _can_start_threads(count: int = 8) -> bool:
+    """Return False where the limit of threads is reached: decoders then fail in ways that do not say why."""
+    done, usual = threading.Event(), threading.stack_size(2**16)  # small: a file that took the memory is no limit
+    try:
+        for _ in range(count):
+            threading.Thread(target=done.wait, daemon=True).start()
+    except RuntimeError:
+        return False
+    finally:
+        done.set()
+        threading.stack_size(usual)
+    return True
+
+
 def failure(path: str, error: Exception, done: str) -> dict[str, str | bool | None]:
     """What was raised while a file was ``done``, for an answer in JSON: message, hint, whether the file is at fault."""
+    if not isinstance(error, MemoryError) and (getattr(error, "errno", 0) == errno.EAGAIN or not _can_start_threads()):
+        full = not_started("a thread of the decoder", os.strerror(errno.EAGAIN))
+        return {"error": full.message, "hint": full.hint, "of_video": False}
     if isinstance(error, XclipError):
         return {"error": error.message, "hint": error.hint, "of_video": type(error) is not XclipError}
-    if getattr(error, "errno", None) == errno.EAGAIN or str(error) == "can't start new thread":
-        full = not_started("a thread of the decoder", getattr(error, "strerror", None) or str(error))
-        return {"error": full.message, "hint": full.hint, "of_video": False}
     reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
     if isinstance(error, MemoryError):
         reason = f"there is not enough memory (decoding may take {MAX_BYTES / 2**30:g} GiB)"

@@ -84,6 +84,8 @@ class Worker:
             try:
                 _receive(self._process.stdout)
             except EOFError as error:
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    self._process.wait(PATIENCE_SECONDS)  # it may be about to end by itself
                 self.kill()
                 raise not_started("a decoder process", _how_it_ended(self._process)) from error
         return self._process
