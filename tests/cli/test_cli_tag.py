@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 
 import pytest
 
@@ -295,21 +296,33 @@ def test_a_closed_pipe_is_no_error(toy_model, clips):
     assert done.stdout.startswith(b"video,") and done.stderr == b""
 
 
+def read_terminal(master):
+    """All that is written to a terminal until nobody has it open any more."""
+    written = b""
+    with suppress(OSError):
+        while some := os.read(master, 65536):
+            written += some
+    os.close(master)
+    return written.decode()
+
+
 def test_on_a_terminal_the_bar_leaves_data_alone(toy_model, clips):
     pty = pytest.importorskip("pty")
     master, terminal = pty.openpty()
     command = [sys.executable, "-m", "xclip_cli", "tag", clips, "--model", toy_model, *LABELS]
     environment = os.environ | {"TERM": "xterm"}
-    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=terminal, env=environment, timeout=120)
-    os.close(terminal)
-    shown = os.read(master, 65536)
-    assert len(table(done.stdout)) == 9
-    assert b"tagging" in shown and b"running" not in shown
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=terminal, env=environment) as run:
+        os.close(terminal)
+        assert "running" not in read_terminal(master)
+        assert len(table(run.stdout.read())) == 9
 
-    with subprocess.Popen(command, stdout=(terminal := pty.openpty())[1], stderr=terminal[1], env=environment) as run:
-        assert run.wait(timeout=120) == 0
-    shown = os.read(terminal[0], 65536).decode()
-    assert shown.count("running") == 3 and "\u2588" in shown and "tagging" not in shown
+    master, terminal = pty.openpty()
+    with subprocess.Popen(command, stdout=terminal, stderr=terminal, env=environment) as run:
+        os.close(terminal)
+        shown = read_terminal(master)
+    assert run.returncode == 0 and "\u2588" in shown
+    rows = [line for line in shown.splitlines() if "running" in line]  # what is drawn between them is taken back
+    assert len(rows) == 3 and not any("tagging" in row.rpartition("\x1b[2K")[2] for row in rows)
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")

@@ -146,14 +146,14 @@ def check_message(path, message: str) -> None:
 
 
 def _forget_peak(pool: DecodePool) -> None:
-    process = pool._shared.workers[0]._process
+    process = next((worker._process for worker in pool._shared.workers), None)
     with suppress(OSError, AttributeError):
         Path(f"/proc/{process.pid}/clear_refs").write_text("5")
 
 
 def _peak(pool: DecodePool) -> int:
     """The most that the worker has held since, in bytes; where it is dead, the most that any dead one had held."""
-    process = pool._shared.workers[0]._process
+    process = next((worker._process for worker in pool._shared.workers), None)
     with suppress(OSError, AttributeError, TypeError):
         status = Path(f"/proc/{process.pid}/status").read_text()
         return 1024 * int(re.search(r"VmHWM:\s+(\d+)", status)[1])
