@@ -94,7 +94,7 @@ MUTANTS = (
     Mutant("half of a text's prompts", "textcache.py", "(rows / lengths).mean(dim=0)", "(rows / lengths)[0]",
            "test_textcache.py"),
     # Timelines
-    Mutant("no hysteresis", "timeline.py", "np.where(holds, off, on)", "on", "test_timeline.py"),
+    Mutant("no hysteresis", "timeline.py", "np.where(holds, least, begin)", "begin", "test_timeline.py"),
     Mutant("a score on the threshold is below", "timeline.py", "now >= np.where", "now > np.where", "test_timeline.py"),
     Mutant("stride is the window", "video/sampling.py", "+ 1) * stride", "+ 1) * window", "video/test_windows.py"),
     Mutant("the last window ends before the video", "video/sampling.py", "starts = np.append(starts, stop - window)",

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from xclip_cli.timeline import Rules, Scored, cells, hysteresis, runs, segments, smooth, tidy
+from xclip_cli.timeline import Rules, Scored, cells, hysteresis, runs, segments, smooth, thresholds, tidy
 from xclip_cli.video.sampling import windows
 
 fixed = settings(derandomize=True, deadline=None, database=None, max_examples=150)
@@ -28,7 +28,7 @@ def timelines(draw):
     labels, others = draw(st.integers(1, 4)), draw(st.integers(0, 2))
     seed = draw(st.integers(0, 2**32 - 1))
     scores = np.random.default_rng(seed).dirichlet([0.3] * (labels + others), len(plan.spans))
-    on = np.full(labels, draw(st.floats(0, 1)))
+    on = np.full(labels, draw(st.floats(0, 1) | st.just(np.nan)))
     rules = Rules(
         on,
         on * draw(st.floats(0, 1)),
@@ -65,7 +65,7 @@ def test_filling_and_dropping_again_changes_nothing(timeline):
     borders = cells(windows.spans, duration)
     scores = windows.scores[:, : len(rules.on)]
     best = windows.scores.argmax(axis=1)[:, None] == np.arange(len(rules.on))
-    active = hysteresis(scores, rules.on, rules.off) & (best | (not rules.exclusive))
+    active = hysteresis(scores, *thresholds(windows.scores, rules)) & (best | (not rules.exclusive))
     once = tidy(active, borders, rules)
     np.testing.assert_array_equal(tidy(once, borders, rules), once)
     if rules.exclusive:
@@ -104,6 +104,45 @@ def test_a_segment_begins_at_the_upper_and_ends_below_the_lower_threshold():
     assert plain([0.6, 0.1, 0.1, 0.6]) == [(0, 3), (7, 10)]
     assert plain([0.4, 0.4]) == []
     assert plain([0.1, 0.5, 0.25, 0.2]) == [(3, 7)]  # a score on a threshold has reached it
+
+
+def holding(windows, on=np.nan, off=np.nan, **more):
+    """The spans in which each label holds, over windows of 4 s every 2 s."""
+    scores = np.array(windows)
+    plan = windows_of(len(scores))
+    rules = Rules(np.full(scores.shape[1], on), np.full(scores.shape[1], off), **more)
+    found = segments(scored(plan, scores), rules, 2.0 * len(scores) + 2)
+    return {label: [f[:2] for f in found if f.label == label] for label in sorted({f.label for f in found})}
+
+
+def windows_of(count):
+    return windows(2.0 * count + 2, 8, 4, 2)
+
+
+@pytest.mark.parametrize("count", [3, 5, 26, 92, 400, 700])
+def test_a_label_begins_at_two_fifths_of_all_squares_however_many_labels_there_are(count):
+    # x^2 = 0.4 (x^2 + (1 - x)^2 / (count - 1)), with the rest shared evenly
+    ratio = (2 / 3 / (count - 1)) ** 0.5
+    least = ratio / (1 + ratio)
+    for score, held in ((1.01 * least, {0: [(0, 4)]}), (0.99 * least, {})):
+        assert holding([[score, *[(1 - score) / (count - 1)] * (count - 1)]]) == held
+
+
+def test_of_two_labels_the_better_one_begins():
+    assert holding([[0.51, 0.49]]) == {0: [(0, 4)]} and holding([[0.001, 0.999]]) == {1: [(0, 4)]}
+    assert holding([[1.0]]) == {0: [(0, 4)]}
+
+
+def test_two_labels_that_stand_out_together_both_begin():
+    assert sorted(holding([[0.4, 0.35, *[0.0125] * 20]])) == [0, 1]
+
+
+def test_a_label_holds_down_to_half_the_squares_that_it_begins_at():
+    begun, above, below = ([score, *[(1 - score) / 25] * 25] for score in (0.3, 0.1, 0.08))
+    assert holding([above, begun, above, below, above]) == {0: [(3, 7)]}
+    assert holding([begun, above, below], off=0.2) == {0: [(0, 3)]}  # a score of its own to hold down to
+    assert holding([begun], off=0.31) == {}  # which it needs to begin too
+    assert holding([begun], on=0.31) == {} and holding([above], on=0.1) == {0: [(0, 4)]}
 
 
 def test_pauses_are_filled_before_short_segments_are_dropped():

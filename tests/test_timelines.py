@@ -268,19 +268,18 @@ def test_settings_that_make_no_timeline_are_refused(options):
         TagSettings(**options)
 
 
-@pytest.mark.parametrize(("count", "least"), [(1, 0.5), (2, 0.5), (4, 0.5), (5, 0.4), (8, 0.25), (400, 0.25)])
-def test_a_segment_begins_at_twice_an_even_share(toy_model, count, least):
-    labels = [f"label {number}" for number in range(count)]
-    rules = Tagger(toy_model, window_seconds=4).set_labels(labels).rules
-    assert rules.on.tolist() == [least] * count and rules.off.tolist() == [least / 2] * count
-    assert Tagger(toy_model, window_seconds=4, threshold=0.7).set_labels(labels).rules.on[0] == 0.7
+def test_a_labels_own_threshold_goes_before_and_without_any_the_window_decides(toy_model):
+    labels = LabelSet("s", (Label("own", ("x",), threshold=0.3), Label("none", ("y",))))
 
+    def thresholds(**options):
+        rules = Tagger(toy_model, window_seconds=4, **options).set_labels(labels).rules
+        return rules.on.tolist(), rules.off.tolist()
 
-def test_a_segment_cannot_hold_on_to_more_than_it_begins_at(toy_model):
-    tagger = Tagger(toy_model, window_seconds=4, threshold_low=0.4)
-    assert tagger.set_labels(["a", "b"]).rules.off.tolist() == [0.4, 0.4]
-    with pytest.raises(UsageError, match="--threshold-low"):
-        tagger.set_labels([f"label {number}" for number in range(8)])
+    nan = pytest.approx(np.nan, nan_ok=True)
+    assert thresholds() == ([0.3, nan], [0.15, nan])
+    assert thresholds(threshold=0.7) == ([0.3, 0.7], [0.15, 0.35])
+    assert thresholds(threshold_low=0.4) == ([0.3, nan], [0.3, 0.4])
+    assert thresholds(threshold=0.7, threshold_low=0.1) == ([0.3, 0.7], [0.1, 0.1])
 
 
 def test_scenes_without_the_extra_say_what_to_install(monkeypatch, toy_model):

@@ -177,8 +177,6 @@ class Batch:
         checkpoint=None,
         part: Part | None = None,
     ):
-        if settings.window_seconds is not None:
-            settings.threshold_on(len(label_set.labels) + len(label_set.background))
         self.videos = videos
         self.label_set = label_set
         self.settings = settings

@@ -18,7 +18,6 @@ CLASS_NAMES = ("readable", "original")
 _DAY = 86400
 _SECONDS = {"window": "auto, or from 0 to 86400 seconds", "stride": "from 0 to 86400 seconds"}
 _TIMEOUT = "more than 0 and at most 86400 seconds"
-_LOWEST_THRESHOLD = 0.25  # of a timeline, where none is given
 _DEVICE = re.compile(r"auto|cpu|mps|cuda(:\d+)?")
 
 
@@ -60,8 +59,9 @@ class TagSettings:
     depend on its neighbours).
 
     With ``window_seconds`` ("auto": 2 frames a second) a video becomes a timeline: a window every ``stride_seconds``
-    (half a window), whose scores are averaged over ``smooth`` windows, become segments that begin at ``threshold``
-    (twice an even share of the scores) and hold down to ``threshold_low`` (half of it). Pauses up to
+    (half a window), whose scores are averaged over ``smooth`` windows, become segments that begin at ``threshold`` and
+    hold down to ``threshold_low`` (half of it); without ``threshold`` a label begins where it stands out from the
+    window's other scores, see `timeline.Rules`. Pauses up to
     ``max_gap_seconds`` (a stride) are filled, and what is shorter than ``min_length_seconds`` is dropped.
     ``exclusive``: one label at a time; ``scenes``: no window crosses a shot change. ``top_k`` does not count then, and
     ``num_clips`` is 1.
@@ -132,18 +132,6 @@ class TagSettings:
         ):
             value, option = getattr(self, name), name.removesuffix("_seconds").replace("_", "-")
             _require(window is not None or value == defaults[name], option, value, "used with --window")
-
-    def threshold_on(self, num_scores: int) -> float:
-        """At which score a segment begins, of so many that add up to 1: twice an even share, from 1/4 to 1/2.
-
-        Raises UsageError where ``threshold_low`` is above it.
-        """
-        if self.threshold is not None:
-            return self.threshold
-        on, low = min(max(_LOWEST_THRESHOLD, 2 / num_scores), 0.5), self.threshold_low
-        rule = f"at most {on:g}, at which segments begin with so many labels; or give --threshold too"
-        _require(low is None or low <= on, "threshold-low", low, rule)
-        return on
 
     @property
     def fingerprint(self) -> str:

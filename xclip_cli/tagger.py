@@ -362,9 +362,9 @@ class Tagger(AbstractContextManager):
 
     def _rules(self) -> timeline.Rules:
         settings = self.settings
-        default = settings.threshold_on(len(self._text))
-        on = np.array([_threshold(label.threshold, default) for label in self.label_set.labels])
-        off = on / 2 if settings.threshold_low is None else np.minimum(on, settings.threshold_low)
+        given = [settings.threshold if x.threshold is None else x.threshold for x in self.label_set.labels]
+        on = np.array(given, np.float64)  # NaN for None
+        off = on / 2 if settings.threshold_low is None else np.fmin(on, settings.threshold_low)
         stride = self.windowing.stride_seconds
         gap = stride if settings.max_gap_seconds is None else settings.max_gap_seconds
         return timeline.Rules(on, off, settings.smooth, settings.min_length_seconds, gap, settings.exclusive)

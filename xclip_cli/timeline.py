@@ -13,6 +13,7 @@ import numpy as np
 
 _SAME_SECONDS = 1e-6
 _JUMP_SECONDS = 3600.0  # windows that are further apart do not meet
+_SHARE_OF_SQUARES = 0.4  # less than half, so that two labels can hold at once
 
 
 class Scored(NamedTuple):
@@ -58,8 +59,10 @@ class Rules:
     """How scores become segments of the first L of N labels; the others only compete.
 
     A label begins at a score of ``on`` (L,) and holds while it has ``off`` (L,), no more than that, after a moving
-    average over ``smooth`` windows (odd). Pauses up to ``max_gap_seconds`` are filled, then what is shorter than
-    ``min_length_seconds`` is dropped. ``exclusive``: only the best of all N holds at any moment.
+    average over ``smooth`` windows (odd). Where ``on`` is NaN, a label begins where its squared score is 40 % of the
+    sum of all N squares, however many labels there are, and its score is an even share, 1 / N, at least; where ``off``
+    is NaN, it holds down to half of these squares. Pauses up to ``max_gap_seconds`` are filled, then what is
+    shorter than ``min_length_seconds`` is dropped. ``exclusive``: only the best of all N holds at any moment.
     """
 
     on: np.ndarray
@@ -104,10 +107,11 @@ def split_at_jumps(spans: np.ndarray, stop_seconds: float) -> Iterator[tuple[sli
 def _segments(scored: Scored, rules: Rules, stop_seconds: float) -> list[Found]:
     borders = cells(scored.spans, stop_seconds)
     smoothed = smooth(scored.scores, scored.scenes, rules.smooth)
+    on, off = thresholds(smoothed, rules)
     wanted = smoothed[:, : len(rules.on)]
     if rules.exclusive:
         wanted = np.where(np.arange(wanted.shape[1]) == smoothed.argmax(axis=1)[:, None], wanted, -np.inf)
-    active = tidy(hysteresis(wanted, rules.on, rules.off), borders, rules)
+    active = tidy(hysteresis(wanted, on, off), borders, rules)
     middles = scored.spans.mean(axis=1)
     found = []
     for label in np.flatnonzero(active.any(axis=0)).tolist():
@@ -146,12 +150,20 @@ def smooth(scores: np.ndarray, scenes: np.ndarray, width: int) -> np.ndarray:
     return total / count
 
 
+def thresholds(scores: np.ndarray, rules: Rules) -> tuple[np.ndarray, np.ndarray]:
+    """Return at which scores (W, L) labels begin, and down to which they hold, in windows of these scores (W, N)."""
+    squares = np.square(scores, dtype=np.float64).sum(axis=1, keepdims=True)
+    outstanding = np.maximum(np.sqrt(_SHARE_OF_SQUARES * squares), 1 / scores.shape[1])
+    off = np.where(np.isnan(rules.off), outstanding * 0.5**0.5, rules.off)
+    return np.where(np.isnan(rules.on), np.maximum(outstanding, off), rules.on), off
+
+
 def hysteresis(scores: np.ndarray, on: np.ndarray, off: np.ndarray) -> np.ndarray:
-    """Bool (W, L): which labels hold; each begins at ``on`` and goes on while it has ``off``."""
+    """Bool (W, L): which labels hold; each begins at ``on`` (W, L) and goes on while it has ``off`` (W, L)."""
     active = np.zeros(scores.shape, bool)
-    holds = np.zeros(len(on), bool)
-    for row, now in zip(active, scores, strict=True):
-        row[:] = holds = now >= np.where(holds, off, on)
+    holds = np.zeros(scores.shape[1], bool)
+    for row, now, begin, least in zip(active, scores, on, off, strict=True):
+        row[:] = holds = now >= np.where(holds, least, begin)
     return active
 
 

@@ -92,8 +92,8 @@ def test_segments_become_files(tag, long_video, tmp_path):
 @pytest.mark.parametrize(
     "arguments",
     [["--cut", "x"], ["--stride", "2"], ["--window", "0"], ["--window", "soon"], ["--exclusive"],
-     ["--window", "4", "--num-clips", "2"], ["--window", "4", "--threshold-low", "0.9"],
-     ["--window", "4", "--smooth", "4"]],
+     ["--window", "4", "--num-clips", "2"], ["--window", "4", "--smooth", "4"],
+     ["--window", "4", "--threshold", "0.5", "--threshold-low", "0.9"]],
 )  # fmt: skip
 def test_a_wrong_option_is_one_line(tag, clips, arguments):
     done = tag(clips, *arguments)

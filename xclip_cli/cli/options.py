@@ -119,8 +119,8 @@ Stride = Annotated[
 ThresholdLow = Annotated[
     float | None,
     Option(
-        help="A segment begins at --threshold (1/4 to 1/2, by the labels' number) and holds down to this score.",
-        show_default="half of it",
+        help="A segment begins at --threshold, or else where a label stands out, and holds down to this score.",
+        show_default="half of that",
         rich_help_panel=_TIME,
     ),
 ]
