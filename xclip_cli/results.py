@@ -17,7 +17,7 @@ COLUMNS = (
     "error",
 )
 
-MOMENT_COLUMNS = ("video", "start_seconds", "end_seconds", "rank", "score", "query", "model")
+MOMENT_COLUMNS = ("video", "start_seconds", "end_seconds", "rank", "score", "query", "model", "stands_out")
 
 UNKNOWN = "unknown"
 SCORE_DIGITS = 4
@@ -57,6 +57,7 @@ class Moment:
     """Where a question is answered: [start_seconds, end_seconds) of a video, a real path.
 
     ``score`` is the cosine of the question and the best window in there, ``peak_seconds`` that window's middle.
+    ``stands_out``: that window fits better than chance explains, see `search.stands_out`.
     """
 
     video: str
@@ -64,6 +65,7 @@ class Moment:
     end_seconds: float
     score: float
     peak_seconds: float
+    stands_out: bool
 
 
 @dataclass(frozen=True)
@@ -104,5 +106,6 @@ def rows(result: VideoResult) -> Iterator[dict[str, object]]:
 def moment_rows(moments: Iterable[Moment], query: str, model: str) -> Iterator[dict[str, object]]:
     """One dict of MOMENT_COLUMNS per moment."""
     for rank, moment in enumerate(moments, start=1):
-        values = moment.video, moment.start_seconds, moment.end_seconds, rank, moment.score, query, model
+        span = moment.video, moment.start_seconds, moment.end_seconds
+        values = *span, rank, moment.score, query, model, moment.stands_out
         yield dict(zip(MOMENT_COLUMNS, values, strict=True))

@@ -6,8 +6,9 @@ a video is touched where the sentence was asked before.
 
 import os
 import re
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from heapq import nlargest
+from statistics import NormalDist
 from typing import NamedTuple
 
 import numpy as np
@@ -17,7 +18,7 @@ from xclip_cli.errors import VideoError
 from xclip_cli.files import content_sha256
 from xclip_cli.index.entries import Collection
 from xclip_cli.index.store import Store
-from xclip_cli.labels import Label, LabelSet
+from xclip_cli.labels import Label, LabelSet, builtin
 from xclip_cli.labels.typed import is_foreign, script_warnings, understand
 from xclip_cli.registry import MODELS
 from xclip_cli.results import Moment
@@ -26,6 +27,8 @@ from xclip_cli.textcache import prompt_features
 from xclip_cli.timeline import cells, split_at_jumps
 from xclip_cli.video.source import shown
 
+_BY_CHANCE = 0.25  # of searches for what is not there: those in which a window may seem to stand out
+
 
 @dataclass(frozen=True)
 class Scope:
@@ -33,6 +36,17 @@ class Scope:
 
     place: str | None = None
     since_ns: int = 0
+
+
+class Query(NamedTuple):
+    """What to look for: features (E,) of a sentence, or of an example (``like``).
+
+    ``texts`` (T, E) are those of general texts, of unit length, by which a moment is judged.
+    """
+
+    features: np.ndarray
+    texts: np.ndarray
+    like: bool = False
 
 
 class Answer(NamedTuple):
@@ -74,6 +88,13 @@ def sentence(text: str, known: Collection, model: str) -> tuple[np.ndarray, list
     [label] = understand(typed, own).labels
     features = prompt_features([label], _Named(known.fingerprint, model))
     return np.mean([_unit(features[prompt]) for prompt in label.prompts], axis=0), script_warnings([label], own)
+
+
+def general_texts(known: Collection, model: str) -> np.ndarray:
+    """Return the features float32 (T, E), of unit length, of what the built-in label set `background` names."""
+    labels = builtin("background").labels
+    features = prompt_features(labels, _Named(known.fingerprint, model))
+    return np.stack([_unit(features[prompt]) for label in labels for prompt in label.prompts])
 
 
 @dataclass(frozen=True)
@@ -126,40 +147,67 @@ def _features(path: str, at: float | None, window_seconds: float, settings: TagS
     return tagger.encode([clip]).video[0].float().numpy(force=True)
 
 
-def find(store: Store, known: Collection, query: np.ndarray, top_k: int, scope: Scope) -> Answer:
-    """The ``top_k`` moments that come nearest to a query (E,), those of one video apart from each other.
+def find(store: Store, known: Collection, query: Query, top_k: int, scope: Scope) -> Answer:
+    """The ``top_k`` moments that come nearest to a query, those of one video apart from each other.
 
     Videos are taken from the one with the best window down, until what is left cannot be among the best.
     """
-    found: list[Moment] = []
+    found: list[tuple[Moment, int]] = []  # and the row of its best window
     lost = []
     with store.reading():
         rows = store.rows(known)
         spans = [(0, rows.num_rows)] if scope == Scope() else store.spans(known, scope.place, scope.since_ns)
-        cosines = rows.cosines(query, spans)
+        cosines = rows.cosines(query.features, spans)
         compared = cosines > -np.inf
         usual = cosines.mean(where=compared, dtype=np.float64) if compared.any() else 0.0
         while compared.any() and cosines[best := int(cosines.argmax())] > -np.inf:
-            if len(found) == top_k and found[-1].score >= cosines[best]:
+            if len(found) == top_k and found[-1][0].score >= cosines[best]:
                 break
             entry = store.holder(known, best)
             own = slice(best, best + 1) if entry is None else slice(entry.first, entry.first + entry.count)
             if entry is not None and entry.holds:
                 spans, end = store.timeline(entry)
-                found += _moments(entry.path, spans, end, cosines[own], usual, top_k)
-                found = nlargest(top_k, found, key=lambda moment: moment.score)
+                own_moments = _moments(entry.path, spans, end, cosines[own], usual, top_k)
+                found += [(moment, entry.first + window) for moment, window in own_moments]
+                found = nlargest(top_k, found, key=lambda pair: pair[0].score)
             elif entry is not None:
                 lost.append(entry.path)
             cosines[own] = -np.inf
-    return Answer(found, lost, int(compared.sum()))
+        windows = int(compared.sum())
+        moments = [
+            replace(moment, stands_out=stands_out(rows.read(row, 1)[0], query, windows)) for moment, row in found
+        ]
+    return Answer(moments, lost, windows)
 
 
-def _moments(path: str, spans: np.ndarray, end: float, cosines: np.ndarray, usual: float, most: int) -> list[Moment]:
+def stands_out(features: np.ndarray, query: Query, windows: int) -> bool:
+    """Return whether a window of these features (E,), one of so many, fits a query better than chance explains.
+
+    A sentence is compared with the general texts: in standard deviations of their cosines with the window it must lie
+    so far above their mean as the best of ``windows`` normal numbers does in one search of four. The cosines of an
+    example and of the window with these texts must correlate by 0.71: they have half of their variance in common.
+    """
+    window, wanted = _unit(features), _unit(query.features)
+    usual = query.texts @ window
+    if query.like:
+        return bool(np.corrcoef(usual, query.texts @ wanted)[0, 1] >= 0.5**0.5)
+    return bool(wanted @ window >= usual.mean() + NormalDist().inv_cdf(1 - _BY_CHANCE / windows) * usual.std())
+
+
+def _moments(
+    path: str, spans: np.ndarray, end: float, cosines: np.ndarray, usual: float, most: int
+) -> list[tuple[Moment, int]]:
+    """Moments of a video, not judged yet, and the number of the best window of each."""
     found = []
     for part, part_end in split_at_jumps(spans, end):
         borders, middles, near = cells(spans[part], part_end), spans[part].mean(axis=1), cosines[part]
         found += [
-            Moment(path, float(borders[first]), float(borders[stop]), float(near[peak]), float(middles[peak]))
+            (
+                Moment(
+                    path, float(borders[first]), float(borders[stop]), float(near[peak]), float(middles[peak]), False
+                ),
+                part.start + peak,
+            )
             for first, stop, peak in peaks(near, usual, most)
         ]
     return found

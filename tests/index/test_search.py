@@ -16,10 +16,11 @@ from made import MODEL, WIDTH, add, features
 from xclip_cli.errors import LabelError, VideoError
 from xclip_cli.index.store import Store
 from xclip_cli.labels import builtin
-from xclip_cli.search import Scope, example, find, peaks
+from xclip_cli.search import Query, Scope, example, find, peaks, stands_out
 from xclip_cli.settings import TagSettings
 
-QUERY = np.eye(WIDTH)[0]
+TEXTS = np.eye(WIDTH)[1:4]
+QUERY = Query(np.eye(WIDTH)[0], TEXTS)
 
 
 def towards(*cosines):
@@ -61,6 +62,34 @@ def test_the_best_window_of_all_comes_first_and_its_neighbours_with_it(store, kn
     assert answer.windows == 10 and answer.lost == []
 
 
+def at_cosine(cosine):
+    """A unit vector that has this cosine with the first axis."""
+    return cosine * np.eye(WIDTH)[0] + (1 - cosine**2) ** 0.5 * np.eye(WIDTH)[1]
+
+
+@pytest.mark.parametrize(("windows", "least"), [(1, 0.267), (10, 0.396), (10**6, 0.703)])
+def test_a_sentence_stands_out_above_the_best_of_as_many_by_chance(windows, least):
+    # texts: 0.2 with a deviation of 0.1; normal quantiles of 1 - 0.25 / windows: 0.674, 1.960, 5.026
+    texts = np.stack([at_cosine(0.1), at_cosine(0.3)])
+    for scale in (1, 7):
+        assert stands_out(scale * np.eye(WIDTH)[0], Query(scale * at_cosine(least + 0.002), texts), windows)
+        assert not stands_out(scale * np.eye(WIDTH)[0], Query(scale * at_cosine(least - 0.002), texts), windows)
+
+
+def test_an_example_stands_out_where_the_same_texts_fit():
+    window, texts = np.array([3.0, 2, 1, 0]), np.eye(4)
+    for shown, alike in (([3, 2, 1, 0], True), ([3, 1, 2, 0], True), ([0, 3, 1, 2], False), ([0, 1, 2, 3], False)):
+        assert stands_out(window, Query(np.array(shown, float), texts, like=True), 5) is alike
+
+
+def test_each_moment_is_judged_by_its_own_best_window(store, known, put):
+    a, b = put("a.mp4", towards(0.1, 0.9, 0.1)), put("b.mp4", towards(0.0, 0.05))
+    texts = np.zeros((2, WIDTH))
+    texts[:, 1:3] = [0.2, 0.98], [0.6, 0.8]  # nearer to the windows of b
+    answer = find(store, known, Query(np.eye(WIDTH)[0], texts), 5, Scope())
+    assert [(m.video, m.stands_out) for m in answer.moments] == [(a, True), (b, False)]
+
+
 def test_two_peaks_of_a_video_are_two_moments(store, known, put):
     put("a.mp4", towards(0.8, 0.1, 0.1, 0.6, 0.5, 0.0))
     moments = find(store, known, QUERY, 9, Scope()).moments
@@ -71,7 +100,7 @@ def test_two_peaks_of_a_video_are_two_moments(store, known, put):
 def test_the_answer_is_that_of_looking_at_everything(store, known, put):
     paths = [put(f"{n}.mp4", features(n, count=1 + n % 9)) for n in range(60)]
     query = np.random.default_rng(5).standard_normal(WIDTH)
-    every = find(store, known, query, 10**6, Scope()).moments
+    every = find(store, known, Query(query, TEXTS), 10**6, Scope()).moments
     best = {}
     for number, path in enumerate(paths):
         windows = features(number, count=1 + number % 9).windows
@@ -80,7 +109,7 @@ def test_the_answer_is_that_of_looking_at_everything(store, known, put):
     for path, score in best.items():
         assert max(m.score for m in every if m.video == path) == pytest.approx(score, abs=1e-6)
     for top_k in (1, 7, 30):
-        assert find(store, known, query, top_k, Scope()).moments == every[:top_k]
+        assert find(store, known, Query(query, TEXTS), top_k, Scope()).moments == every[:top_k]
 
 
 def test_what_was_replaced_is_not_found_and_what_is_gone_or_changed_is_told(store, known, put):

@@ -55,9 +55,10 @@ def search(
             model, device=device, dtype=recipe.dtype, reader=recipe.reader, decode_timeout_seconds=decode_timeout
         )
         if like is None:
-            query, warnings = searching.sentence(sentence, known, model)
+            features, warnings = searching.sentence(sentence, known, model)
         else:
-            query, warnings = searching.example(like, store, known, settings), []
+            features, warnings = searching.example(like, store, known, settings), []
+        query = searching.Query(features, searching.general_texts(known, model), like is not None)
         asked = time.perf_counter()
         answer = searching.find(store, known, query, top_k, scope)
     if verbose:

@@ -53,6 +53,10 @@ def show(answer: Answer, query: str, model: str, format_name: str, target: Path 
         return
     if not answer.windows:
         console.print_warning("nothing is indexed there")
+    elif answer.moments and not any(moment.stands_out for moment in answer.moments):
+        console.print_warning(
+            f"nothing stands out: among {answer.windows} windows chance alone finds some that fit as well as these"
+        )
     if answer.lost:
         count = "1 video that is" if len(answer.lost) == 1 else f"{len(answer.lost)} videos that are"
         console.print_warning(f"passed over: {count} gone or changed since, such as {answer.lost[0]}: run xclip index")
@@ -73,8 +77,8 @@ def _print_table(moments: list[Moment]) -> None:
     for moment in moments:
         bar = console.score_bar(moment.score)
         when = f"{console.clock(moment.start_seconds)} - {console.clock(moment.end_seconds)}"
-        score = f"{moment.score:.{SCORE_DIGITS}f}"
-        console.out().print(f"{score:>7}  {bar}  {when}  {console.shown(_near(moment.video))}")
+        score = f"{moment.score:.{SCORE_DIGITS}f}{' ' if moment.stands_out else '?'}"
+        console.out().print(f"{score:>8} {bar}  {when}  {console.shown(_near(moment.video))}")
 
 
 def _near(path: str) -> str:
@@ -104,7 +108,8 @@ def results(moments: list[Moment], query: str, model: str) -> list[VideoResult]:
     """The moments as timelines of their videos, the best video first."""
     found: dict[str, list[Segment]] = {}
     for moment in moments:
-        tag = Tag(query, moment.score, moment.score, moment.score, moment.peak_seconds)
+        label = query if moment.stands_out else f"{query} (does not stand out)"
+        tag = Tag(label, moment.score, moment.score, moment.score, moment.peak_seconds)
         found.setdefault(moment.video, []).append(Segment(moment.start_seconds, moment.end_seconds, (tag,)))
     return [
         VideoResult(video, model, "search", tuple(sorted(segments, key=lambda segment: segment.start_seconds)))

@@ -67,7 +67,9 @@ class ExcelCsv(Csv):
 
 
 def cell(column: str, value: object) -> str:
-    """One of the columns, as text: numbers have fixed digits; None is empty."""
+    """One of the columns, as text: numbers have fixed digits; None is empty; true or false."""
     if value is None:
         return ""
+    if isinstance(value, bool):
+        return str(value).lower()
     return f"{value:.{_DIGITS[column]}f}" if column in _DIGITS else guarded(str(value))
