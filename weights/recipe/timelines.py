@@ -65,13 +65,13 @@ def reported_clips(folder: Path) -> Clips:
 
 def segment(path: Path, target: Path) -> Path:
     """Write ten seconds of a clip, repeated where it is shorter, or of a still."""
-    once = ["-loop", "1"] if path.suffix in (".webp", ".jpg", ".png") else []
-    shape = "fps=10,scale=288:288:force_original_aspect_ratio=increase,crop=288:288,setsar=1,loop=loop=-1:size=100"
+    still = ["-loop", "1"] if path.suffix in (".webp", ".jpg", ".png") else []
+    shape = "fps=10,scale=288:288:force_original_aspect_ratio=increase,crop=288:288,setsar=1"
     coding = ["-c:v", "libx264", "-crf", "16", "-pix_fmt", "yuv420p", "-an"]
-    limit = ["-t", str(SECONDS)]
-    subprocess.run(
-        ["ffmpeg", "-v", "error", "-y", *once, "-i", path, *limit, "-vf", shape, *coding, target], check=True
-    )
+    once, limit = target.with_suffix(".once.mp4"), ["-t", str(SECONDS)]
+    command = ["ffmpeg", "-v", "error", "-y"]
+    subprocess.run([*command, *still, "-i", path, *limit, "-vf", shape, *coding, once], check=True)
+    subprocess.run([*command, "-stream_loop", "-1", "-i", once, *limit, "-c", "copy", target], check=True)
     return target
 
 
@@ -202,7 +202,7 @@ def main() -> None:
     if not cache.exists():
         chosen = args.set == "choose"
         clips = chosen_clips(args.shared / "data", args.work) if chosen else reported_clips(args.shared / "clips")
-        embed(clips, 1 if chosen else 4, args.work, cache)
+        embed(clips, 1 if chosen else 2, args.work, cache)
     measured = Measured(cache, args.shared / "data/labels")
     for scale in args.scales:
         print(f"scale {scale:g}; % for {COUNTS} names: F | wrong time | only unknown (of these right)")
