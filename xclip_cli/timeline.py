@@ -152,7 +152,7 @@ def smooth(scores: np.ndarray, scenes: np.ndarray, width: int) -> np.ndarray:
 
 def thresholds(scores: np.ndarray, rules: Rules) -> tuple[np.ndarray, np.ndarray]:
     """Return at which scores (W, L) labels begin, and down to which they hold, in windows of these scores (W, N)."""
-    squares = np.square(scores, dtype=np.float64).sum(axis=1, keepdims=True)
+    squares = np.einsum("ij,ij->i", scores, scores, dtype=np.float64)[:, None]
     outstanding = np.maximum(np.sqrt(_SHARE_OF_SQUARES * squares), 1 / scores.shape[1])
     off = np.where(np.isnan(rules.off), outstanding * 0.5**0.5, rules.off)
     return np.where(np.isnan(rules.on), np.maximum(outstanding, off), rules.on), off
