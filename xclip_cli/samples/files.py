@@ -13,33 +13,52 @@ from xclip_cli.video.source import is_video_name
 _DRIVE = re.compile(r"[A-Za-z]:[\\/]")
 
 
-def named_file(folder: Path, name: str, where: str) -> str:
-    """The path, from `folder`, that `name` gives: as it stands, else with Windows' back slashes or other accents.
+class FileNames:
+    """The files that the cells of a table name, from its folder; a folder is listed once, however many are missing."""
 
-    A name that fits no file stays as it is. Raises UsageError, beginning with `where`, for a path on a Windows drive.
-    """
-    path = folder / name
-    if os.path.lexists(path):
-        return str(path)
-    if os.sep == "/" and _DRIVE.match(name):
-        raise UsageError(
-            f"{where}: {name!r} is a path on another machine, of Windows", "give paths from the folder of the list"
-        )
-    if "\\" in name:
-        path = folder / PureWindowsPath(name).as_posix()
-    return str(path if os.path.lexists(path) else _same_name(path) or path)
+    def __init__(self, folder: Path):
+        self.folder = folder
+        self._names: dict[str, dict[str, str]] = {}
 
+    def find(self, name: str, where: str) -> str:
+        """The path that `name` gives: as it stands, else with Windows' back slashes or other accents.
 
-def _same_name(path: Path) -> Path | None:
-    """The one that is there and differs only in how letters with accents are written, in any part of the path."""
-    if os.path.lexists(path):
-        return path
-    parent = _same_name(path.parent) if path.parent != path else None
-    if parent is None or not parent.is_dir():
-        return None
-    wanted = unicodedata.normalize("NFC", path.name)
-    found = (name for name in sorted(os.listdir(parent)) if unicodedata.normalize("NFC", name) == wanted)
-    return next((parent / name for name in found), None)
+        A name that fits no file stays as it is. Raises UsageError, beginning with `where`, for a path on a Windows
+        drive.
+        """
+        path = str(self.folder / name)
+        if os.path.lexists(path):
+            return path
+        if os.sep == "/" and _DRIVE.match(name):
+            raise UsageError(
+                f"{where}: {name!r} is a path on another machine, of Windows", "give paths from the folder of the list"
+            )
+        if "\\" in name:
+            path = str(self.folder / PureWindowsPath(name).as_posix())
+        return self._same_name(path) or path
+
+    def _same_name(self, path: str) -> str | None:
+        """The one that is there and differs only in how letters with accents are written, in any part of the path."""
+        found = ""
+        for part in Path(path).parts:
+            step = os.path.join(found, part)
+            if not os.path.lexists(step):
+                name = self._listed(found or ".").get(unicodedata.normalize("NFC", part))
+                if name is None:
+                    return None
+                step = os.path.join(found, name)
+            found = step
+        return found
+
+    def _listed(self, folder: str) -> dict[str, str]:
+        """The names in a folder by their composed spelling; none where it cannot be listed."""
+        if folder not in self._names:
+            try:
+                names = sorted(os.listdir(folder), reverse=True)
+            except OSError:
+                names = []
+            self._names[folder] = {unicodedata.normalize("NFC", name): name for name in names}
+        return self._names[folder]
 
 
 def videos_below(folder: Path, may_enter: Callable[[str], bool] = lambda path: True) -> Iterator[str]:
