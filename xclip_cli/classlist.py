@@ -49,11 +49,14 @@ class NameIndex:
         self._loose: dict[str, int | None] = {}
         for name, number in self._exact.items():
             self._loose[key(name)] = None if key(name) in self._loose or not key(name) else number
+        self._asked: dict[str, int | None] = {}
 
     def get(self, name: str) -> int | None:
         """The number of a class, or None."""
-        exact = self._exact.get(spelling(name))
-        return self._loose.get(key(name)) if exact is None else exact
+        if name not in self._asked:
+            exact = self._exact.get(spelling(name))
+            self._asked[name] = self._loose.get(key(name)) if exact is None else exact
+        return self._asked[name]
 
 
 def key(name: str) -> str:

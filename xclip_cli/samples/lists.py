@@ -6,8 +6,9 @@ A wrong guess of where ids begin would name every clip wrongly, so a list that l
 import os
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
+from typing import NamedTuple
 
 from xclip_cli import tables
 from xclip_cli.classlist import ClassList, id_number, read_class_list
@@ -19,11 +20,10 @@ from .files import FileNames
 from .rows import from_table, has_header
 from .sample import Sample, as_label
 
-_NUMBER_LAST = re.compile(r"(.*?)[\s,;，；]+(\d+)")
+_NUMBER_LAST = re.compile(r"[\s,;，；]+(\d+)\Z")
 
 
-@dataclass(frozen=True)
-class _Entry:
+class _Entry(NamedTuple):
     """A line of a list: the video, its id, and the number between the two, where there is one."""
 
     line: int
@@ -57,13 +57,14 @@ def _entries(path: Path) -> list[_Entry]:
 
 
 def _entry(where: str, line: int, text: str) -> _Entry:
-    found = _NUMBER_LAST.fullmatch(text)
+    found = _NUMBER_LAST.search(text)
     if not found:
         return _Entry(line, text, _unquoted(text), None)
-    number, between = id_number(where, found[2]), _NUMBER_LAST.fullmatch(found[1])
-    if between and not is_video_name(os.path.basename(found[1])):
-        return _Entry(line, text, _unquoted(between[1]), number, id_number(where, between[2]))
-    return _Entry(line, text, _unquoted(found[1]), number)
+    number, rest = id_number(where, found[1]), text[: found.start()]
+    between = _NUMBER_LAST.search(rest)
+    if between and not is_video_name(os.path.basename(rest)):
+        return _Entry(line, text, _unquoted(rest[: between.start()]), number, id_number(where, between[1]))
+    return _Entry(line, text, _unquoted(rest), number)
 
 
 def _unquoted(text: str) -> str:
@@ -113,10 +114,12 @@ def _label(path: Path, entry: _Entry, classes: ClassList) -> str:
 def _told_by_path(video: str, classes: ClassList) -> str | None:
     """The class that the folder of a clip is called by, or else its file (`horse.mp4`, `horse_01.mp4`)."""
     parent, _, name = video.replace("\\", "/").rpartition("/")
-    stem = os.path.splitext(name)[0]
-    candidates = parent.rpartition("/")[2], stem, stem.rstrip("0123456789_- .")
-    found = (classes.index.get(candidate) for candidate in candidates)
-    return next((classes.names[number] for number in found if number is not None), None)
+    number = classes.index.get(parent.rpartition("/")[2])
+    if number is None:
+        stem = os.path.splitext(name)[0]
+        number = classes.index.get(stem)
+        number = classes.index.get(stem.rstrip("0123456789_- .")) if number is None else number
+    return None if number is None else classes.names[number]
 
 
 def _check_ids(path: Path, entries: Sequence[_Entry], classes: ClassList, others: set[int]) -> None:
