@@ -1,16 +1,18 @@
 """Calibration: what is fitted is what the data were made with, and what is told comes from clips not fitted to."""
 
+import shutil
 from dataclasses import replace
 
 import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from xclip_cli import Tagger, labels
+from xclip_cli import Tagger, calibrate, labels
 from xclip_cli.calibrate import fit_temperature, fit_thresholds, reliability, run, softmax
 from xclip_cli.cli.app import app
 from xclip_cli.errors import UsageError
 from xclip_cli.samples import Sample, read_samples
+from xclip_cli.samples.folds import deal
 
 
 def drawn(temperature, clips=4000, classes=6, seed=0):
@@ -88,6 +90,47 @@ def test_a_labelled_folder_gives_a_label_file_that_tagging_uses(dataset, toy_mod
     after = {tag.label: tag.score for tag in fitted.set_labels(shown).tag(clip).segments[0].tags}
     powers = np.array([before["dark"], before["light"]]) ** (1 / label_set.calibration.temperature)
     assert [after["dark"], after["light"]] == pytest.approx((powers / powers.sum()).tolist(), abs=1e-5)
+
+
+def fit(dataset, label_set, toy_model):
+    tagger = Tagger(toy_model, workers=1).set_labels(label_set)
+    found = run(read_samples(dataset), tagger, 0, lambda done, total: None)
+    assert tagger.label_set is label_set  # the caller's tagger is as it was
+    return found
+
+
+def test_a_calibrated_set_is_calibrated_anew(dataset, toy_model):
+    """Whatever temperature and thresholds it has: a second temperature would multiply the first."""
+    plain = labels.from_names("dark,light")
+    first = fit(dataset, plain, toy_model)
+    told = first.label_set.calibration
+    assert told.temperature != 1
+    wrong = tuple(replace(label, threshold=0.9) for label in plain.labels)
+    for given in (first.label_set, replace(plain, labels=wrong, calibration=replace(told, temperature=7.0))):
+        again = fit(dataset, given, toy_model)
+        assert again.label_set == first.label_set and again.after == first.after
+    hot = fit(dataset, replace(plain, calibration=replace(told, temperature=7.0)), toy_model)
+    assert hot.before.log_loss != first.before.log_loss  # before is what the given file made of the scores
+
+
+def test_copies_of_a_clip_are_in_one_fold(dataset, toy_model, monkeypatch):
+    copy, clip = dataset / "dark" / "another name.mp4", dataset / "dark" / "1.mp4"
+    shutil.copy(clip, copy)
+    sources = {}
+
+    def watched(samples, of_samples, parts, seed):
+        sources.update(zip((sample.path for sample in samples), of_samples, strict=True))
+        return deal(samples, of_samples, parts, seed)
+
+    monkeypatch.setattr(calibrate, "deal", watched)
+    fit(dataset, labels.from_names("dark,light"), toy_model)
+    assert sources[str(copy)] == sources[str(clip)] != sources[str(dataset / "dark" / "2.mp4")]
+
+
+def test_thresholds_among_many_labels_keep_their_digits(dataset, toy_model):
+    many = labels.from_names("dark,light").against(labels.from_names([f"thing {i}" for i in range(700)]))
+    thresholds = [label.threshold for label in fit(dataset, many, toy_model).label_set.labels]
+    assert all(0 < t < 0.02 and t != round(t, 4) and t == float(f"{t:.6g}") for t in thresholds)
 
 
 def test_a_set_calibrated_for_another_model_is_named_and_its_temperature_left_out(toy_model, tmp_path, clips):

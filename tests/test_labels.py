@@ -142,8 +142,7 @@ def test_the_parser_in_python_finds_the_same(load, monkeypatch):
         (b"", "has 0 labels"),
         (b"# nothing\n", "has 0 labels"),
         (b"background: [a]", "has 0 labels"),
-        (b"- a\n- \xb2\xe2\xca\xd4\n", ":2: the file is not UTF-8"),
-        ("- a".encode("utf-16"), ":1: the file is not UTF-8"),
+        (b"- a\n- \xb2\xe2\xca\xd4\n", "my.yaml, line 2: not UTF-8"),
         (b"- a\n" * 300_000, "too large"),
         ("".join(f"- {i:x}g\n" for i in range(20_001)).encode(), "has 20,001 labels"),
         (b"- " + b"[" * 900_000, "nest"),  # our limit or, in newer releases, that of PyYAML
@@ -186,6 +185,12 @@ def test_files_that_cannot_be_read_are_label_errors(tmp_path):
         ('a, "b, c",  d ', ["a", "b, c", "d"]),
         ('"say ""hi""",b', ['say "hi"', "b"]),
         ("don't stop,跑步", ["don't stop", "跑步"]),
+        ("射箭，骑自行车", ["射箭", "骑自行车"]),
+        ("射箭、 骑自行车；a b;c,d", ["射箭", "骑自行车", "a b;c", "d"]),
+        ('a，"b，c、d"， "e ""f"",g"', ["a", "b，c、d", 'e "f",g']),
+        ('5" disc，6" disc', ['5" disc', '6" disc']),
+        ("a，，b", None),
+        (["a，b"], ["a，b"]),
         (["a, b", " c "], ["a, b", "c"]),
         ("a,,b", None),
         ("a,A", None),
@@ -230,6 +235,20 @@ def test_a_bare_name_takes_the_definition_of_another_set(load):
         labels.combine([])
 
 
+def test_the_only_calibration_is_kept_with_a_note_and_two_are_refused():
+    first, other = labels.Calibration("mini", "1e10", 0.5), labels.Calibration("mini", "1e10", 0.7)
+    a, b = (dataclasses.replace(labels.from_names(name), name=name, calibration=first) for name in "ab")
+    for sets in ([a, labels.from_names("c")], [labels.from_names("c"), a]):
+        both = labels.combine(sets)
+        assert both.calibration == first
+        assert both.notes == ("label set 'a' was calibrated alone: among more labels its thresholds may be too high",)
+    assert labels.combine([a, b]).calibration == first  # the same one
+    with pytest.raises(LabelError, match="label sets 'a' and 'b' are both calibrated, differently"):
+        labels.combine([a, dataclasses.replace(b, calibration=other)])
+    assert labels.combine([labels.from_names("c"), labels.from_names("d")]).calibration is None
+    assert a.against(labels.from_names("z")).notes and not a.against(labels.from_names("a")).notes
+
+
 # Display, warnings, fingerprint
 
 
@@ -247,6 +266,8 @@ def test_warnings_name_what_is_probably_not_meant(load):
 - brush_hair
 - 跑步
 - café
+- chạy bộ
+- cha\u0323y bo\u0323̣
 - {name: a, prompts: x y, names: {zh: 甲}}
 - {name: b, prompts: X y}
 """)
@@ -255,7 +276,7 @@ def test_warnings_name_what_is_probably_not_meant(load):
         "3: prompt 'brush_hair' reads as ",
         "4: prompt '跑步' is not in Latin l",
         "prompt 'x y' belongs to 2 labels",
-        "5 of 6 labels have no display na",
+        "7 of 8 labels have no display na",
     ]
 
 
@@ -356,9 +377,42 @@ def test_numbers_of_data_sets_are_no_part_of_the_names(load, name, text):
     assert names(load(text, name)) == ["Brush hair", "rock, paper"]
 
 
-@pytest.mark.parametrize("text", ["100 metres\n200 metres\n", "1 on 1\n2 on 2\nfree throw\n", "3 point shot\n"])
-def test_numbers_that_do_not_count_the_lines_stay(load, text):
-    assert names(load(text, "my.txt")) == text.splitlines()
+@pytest.mark.parametrize("name", ["my.txt", "my.csv"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "100 metres\n200 metres\n",
+        "1 on 1\n2 on 2\nfree throw\nlay-up\n",
+        "3 point shot\n",
+        "1 on 1 basketball\n",
+        "7 rings\n50 metre sprint\n3 point shot\n",
+        "2 man game\n1 on 1\n",
+        f"{'9' * 900} bottles\n1 on 1\n",
+    ],
+)
+def test_numbers_that_do_not_count_the_lines_stay(load, text, name):
+    label_set = load(text, name)
+    assert names(label_set) == text.splitlines() and label_set.notes == ()
+
+
+def test_that_numbers_were_taken_for_ids_is_said(load):
+    label_set = load("1 on 1\n2 on 2\n", "my.txt")
+    assert names(label_set) == ["on 1", "on 2"]
+    [note] = label_set.notes
+    assert note.endswith("my.txt: its lines count from 1 to 2: the numbers are ids, the first label is 'on 1'")
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [("跑步\n灌篮\n", "l.txt"), ("- 跑步\n- 灌篮\n", "l.yaml"), ("id,name\n0,跑步\n1,灌篮\n", "l.csv")],
+)
+def test_every_kind_of_label_file_may_be_utf_16(load, text, name, encoding):
+    assert names(load(text.encode(encoding), name)) == ["跑步", "灌篮"]
+
+
+def test_a_class_of_a_table_may_be_called_null_where_it_is_in_quotes(load):
+    assert names(load('id,name\n0,"null"\n1,b\n', "l.csv")) == ["null", "b"]
 
 
 def test_a_label_of_a_csv_knows_its_line(load):
@@ -368,10 +422,15 @@ def test_a_label_of_a_csv_knows_its_line(load):
 @pytest.mark.parametrize(
     ("content", "name", "said"),
     [
-        (b"a\ncaf\xe9\n", "l.txt", r"l\.txt:2: the file is not UTF-8, probably cp1252: 'café'"),
+        (b"a\ncaf\xe9\n", "l.txt", r"l\.txt, line 2: not UTF-8, probably cp1252: 'café'"),
         (b"id,name\n0,caf\xe9\n", "l.csv", r"l\.csv, line 2: not UTF-8, probably cp1252: '0,café'"),
-        ("- 跑步\n".encode("gbk"), "l.yaml", r"l\.yaml:1: the file is not UTF-8, probably gb18030: '- 跑步'"),
-        ("- a".encode("utf-16"), "l.yaml", "the file is not UTF-8, probably utf-16"),
+        ("- 跑步\n".encode("gbk"), "l.yaml", r"l\.yaml, line 1: not UTF-8, probably gb18030: '- 跑步'"),
+        ("- a".encode("utf-16-le"), "l.yaml", "line 1: the file is UTF-16 without its mark"),
+        (b"id,name\n0,nan\n1,b\n", "l.csv", r"l\.csv, line 2: '0 ' is no id and name"),
+        (b"0,N/A\n1,b\n", "l.csv", r"l\.csv, line 1: the name is empty"),
+        (b"name,about\nnull,x\n", "l.csv", r"l\.csv, line 2: '' is no id and name"),
+        (b"a\nNaN\n", "l.csv", r"l\.csv, line 2: the class 'NaN' says that it is missing"),
+        (b"dog\nDog\n", "l.csv", r"l\.csv, line 2: the class 'Dog' \(first as 'dog'\) is listed twice"),
         (b"id,name\n0,a\n0,b\n", "l.csv", r"l\.csv, line 3: the id 0 is listed twice"),
         (b"id,name\n", "l.csv", "a header and no classes"),
         (b"", "l.csv", "is empty"),

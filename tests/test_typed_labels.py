@@ -1,5 +1,7 @@
 """Labels as a person types them are understood, or what was made of them is said."""
 
+import unicodedata
+
 import pytest
 
 from xclip_cli import labels
@@ -27,13 +29,17 @@ def test_all_names_of_built_in_sets_are_understood():
     [
         ("running", ["one label, 'running', always scores 1.0"]),
         ("a;b; c", ["'a;b; c' was understood as one label: a comma separates labels: --labels \"a,b,c\"", "one label"]),
-        ("a，b,c", ["'a，b' was understood as one label: a comma separates labels: --labels \"a,b\""]),
-        ("a、b", ["'a、b' was understood as one label", "one label"]),
+        ("a，b,c", []),
+        ('"a、b",c', []),
+        ("a,nan", ["the label 'nan' is what tables write for a missing value"]),
         ("跑酷之王,b", ["not in Latin letters: '跑酷之王'; models were taught English"]),
-        ("灌篮,跑步机之王，走", ["'跑步机之王，走' was understood", "not in Latin letters: '跑步机之王，走'"]),
+        ("灌篮,跑步机之王，走", ["not in Latin letters: '跑步机之王', '走'"]),
         ("a,b", []),
         ("été,b", []),
         ("chạy bộ,b", []),
+        (unicodedata.normalize("NFD", "chạy bộ,đá bóng"), []),
+        ("ʻokina,b", []),
+        ("бег,b", ["not in Latin letters: 'бег'"]),
         ("灌篮,投篮", []),
     ],
 )

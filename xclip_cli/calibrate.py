@@ -6,12 +6,12 @@ others (the best F1). What is told of the result comes from clips that the fit d
 """
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from xclip_cli.classlist import key
+from xclip_cli.classlist import NameIndex, key
 from xclip_cli.errors import UsageError, VideoError
 from xclip_cli.labels import Calibration, LabelSet
 from xclip_cli.labels.labelset import TEMPERATURES
@@ -19,6 +19,7 @@ from xclip_cli.metrics import Bin, calibration, share
 from xclip_cli.results import UNKNOWN
 from xclip_cli.samples import Sample
 from xclip_cli.samples.folds import deal
+from xclip_cli.samples.sources import Findings, number_sources, thumbnails
 from xclip_cli.tagger import Tagger
 from xclip_cli.video.ahead import decode_ahead
 from xclip_cli.video.pool import DecodePool
@@ -63,51 +64,60 @@ class Calibrated:
 def run(samples: Sequence[Sample], tagger: Tagger, seed: int, on_progress: OnProgress) -> Calibrated:
     """Calibrates the tagger's label set for its model on labelled clips; clips called ``unknown`` show no label of it.
 
-    Raises UsageError for a label that the set does not have, and where fewer than two clips of two labels can be read.
+    Of a set that is calibrated already thresholds and temperature are fitted anew, from the model's own scores. Raises
+    UsageError for a label that the set does not have, and where fewer than two clips of two labels can be read.
     """
     label_set = tagger.label_set
-    index = {key(label.name): i for i, label in enumerate(label_set.labels)}
-    if unknown := sorted({s.label for s in samples if key(s.label) not in index and key(s.label) != UNKNOWN}):
+    index = NameIndex(label.name for label in label_set.labels)
+    if unknown := sorted({s.label for s in samples if index.get(s.label) is None and key(s.label) != UNKNOWN}):
         raise UsageError(
             f"label {unknown[0]!r} of the clips is not in the label set {label_set.name!r}",
             f"add it to the labels, or call clips that are none of them {UNKNOWN!r}",
         )
-    logits, failed = {}, {}
-    for done, (sample, outcome) in enumerate(_logits(samples, tagger), 1):
-        (failed if isinstance(outcome, str) else logits)[sample] = outcome
-        on_progress(done, len(samples))
+    logits, findings = _read(samples, tagger, on_progress)
     read = [sample for sample in samples if sample in logits]
-    targets = np.array([index.get(key(sample.label), _NONE) for sample in read], int)
+    found = (index.get(sample.label) for sample in read)
+    targets = np.array([_NONE if number is None else number for number in found], int)
     if len(np.unique(targets[targets != _NONE])) < 2 or (targets != _NONE).sum() < 2 * FOLDS:
         raise UsageError(
             f"{(targets != _NONE).sum()} clips of {len(np.unique(targets[targets != _NONE]))} labels can be read: "
             f"it takes {2 * FOLDS} clips of two labels or more",
             "add clips",
         )
-    if len({sample.path for sample in read}) < 2:
-        raise UsageError(f"all clips are parts of {read[0].path!r}: it takes two files or more", "add clips of others")
-    return _calibrated(np.stack([logits[sample] for sample in read]), targets, read, tagger, seed, failed)
+    sources = number_sources(read, findings)
+    if len(set(sources)) < 2:
+        raise UsageError(
+            f"all clips are parts of one source, as {read[0].path!r}: it takes two or more", "add clips of others"
+        )
+    folds = np.array(deal(read, sources, FOLDS, seed))
+    return _calibrated(np.stack([logits[sample] for sample in read]), targets, folds, tagger, findings.unreadable)
 
 
-def _calibrated(logits, targets, samples, tagger: Tagger, seed: int, failed: dict[Sample, str]) -> Calibrated:
+def _calibrated(
+    logits: np.ndarray, targets: np.ndarray, folds: np.ndarray, tagger: Tagger, failed: dict[Sample, str]
+) -> Calibrated:
     label_set, checkpoint = tagger.label_set, tagger.checkpoint
     given = np.array([label.threshold or 0.0 for label in label_set.labels])
     scores, thresholds = np.empty_like(logits), np.empty((len(logits), len(given)))
-    folds = np.array(deal(samples, [sample.path for sample in samples], FOLDS, seed))
     for fold in range(folds.max() + 1):
         held_out, rest = folds == fold, folds != fold
         temperature, fitted = _fit(logits[rest], targets[rest], len(given))
         scores[held_out], thresholds[held_out] = softmax(logits[held_out] / temperature), fitted
     temperature, fitted = _fit(logits, targets, len(given))
     entries = zip(label_set.labels, fitted.tolist(), strict=True)
-    labels = tuple(replace(label, threshold=round(threshold, 4)) for label, threshold in entries)
-    told = Calibration(checkpoint.name, checkpoint.fingerprint, round(temperature, 4))
+    labels = tuple(replace(label, threshold=_rounded(threshold)) for label, threshold in entries)
+    fitted_for = Calibration(checkpoint.name, checkpoint.fingerprint, _rounded(temperature))
     return Calibrated(
-        replace(label_set, labels=labels, calibration=told),
-        reliability(softmax(logits), targets, given),
+        replace(label_set, labels=labels, calibration=fitted_for, notes=()),
+        reliability(softmax(logits / label_set.temperature(checkpoint.fingerprint)), targets, given),
         reliability(scores, targets, thresholds),
         failed,
     )
+
+
+def _rounded(value: float) -> float:
+    """Six significant digits: thresholds of many labels are small."""
+    return float(f"{value:.6g}")
 
 
 def _fit(logits: np.ndarray, targets: np.ndarray, count: int) -> tuple[float, np.ndarray]:
@@ -115,17 +125,24 @@ def _fit(logits: np.ndarray, targets: np.ndarray, count: int) -> tuple[float, np
     return temperature, fit_thresholds(softmax(logits / temperature)[:, :count], targets)
 
 
-def _logits(samples: Sequence[Sample], tagger: Tagger) -> Iterator[tuple[Sample, np.ndarray | str]]:
-    """Each sample's logits (N,), of all views' mean score, or why there are none."""
-    settings, num_frames = tagger.settings, tagger.checkpoint.num_frames
+def _read(
+    samples: Sequence[Sample], tagger: Tagger, on_progress: OnProgress
+) -> tuple[dict[Sample, np.ndarray], Findings]:
+    """Each sample's logits (N,), not calibrated, of all views' mean score; and what tells sources apart."""
+    label_set, settings, num_frames = tagger.label_set, tagger.settings, tagger.checkpoint.num_frames
+    logits, findings = {}, Findings()
     requests = ((s, (s.path, num_frames, settings.num_clips, s.start_seconds, s.end_seconds)) for s in samples)
+    tagger.set_labels(replace(label_set, calibration=None))
     with DecodePool(settings.reader, settings.workers, settings.decode_timeout_seconds) as pool:
         for decoded in decode_ahead(pool, requests, tagger.batch_size, tagger.resize):
-            yield from ((sample, e.message) for sample, e in decoded if isinstance(e, VideoError))
-            clips = [(sample, clip) for sample, clip in decoded if isinstance(clip, Clip)]
+            findings.unreadable.update((sample, e.message) for sample, e in decoded if isinstance(e, VideoError))
+            clips = {sample: clip for sample, clip in decoded if isinstance(clip, Clip)}
+            findings.thumbnails.update((sample, thumbnails(clip.frames)) for sample, clip in clips.items())
             if clips:
-                scores = tagger.scores([clip for _, clip in clips])
-                yield from zip((sample for sample, _ in clips), np.log(scores), strict=True)
+                logits.update(zip(clips, np.log(tagger.scores([*clips.values()])), strict=True))
+            on_progress(len(logits) + len(findings.unreadable), len(samples))
+    tagger.set_labels(label_set)
+    return logits, findings
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:

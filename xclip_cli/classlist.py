@@ -1,8 +1,10 @@
 """Lists of classes: a name a line, or ids and names, as data sets give them (`1 ApplyEyeMakeup`, `id,name`)."""
 
 import re
-from collections.abc import Sequence
+import unicodedata
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from xclip_cli import tables
@@ -11,6 +13,7 @@ from xclip_cli.errors import UsageError
 _IDS = ("id", "index", "idx", "number", "no", "class_id", "label_id", "class_index", "classid", "labelid")
 _NAMES = ("name", "names", "label", "labels", "class", "classes", "class_name", "label_name", "action", "category")
 _NUMBERED = re.compile(r"(\d+)(?:[.:)]\s*|\s+)(\S.*)")
+_MOST_DIGITS = 18
 
 
 @dataclass(frozen=True)
@@ -26,10 +29,51 @@ class ClassList:
     def span(self) -> str:
         return f"{min(self.names)} to {max(self.names)}"
 
+    @property
+    def may_have_ids(self) -> bool:
+        """Whether every name begins with a number, although these do not count up (`7 rings`, or a subset's ids)."""
+        return not self.numbered and len(self.names) > 1 and all(map(_NUMBERED.fullmatch, self.names.values()))
+
+    @cached_property
+    def index(self) -> "NameIndex":
+        """The ids by name."""
+        return NameIndex(self.names.values(), self.names)
+
+
+class NameIndex:
+    """Numbers of class names: found by spelling, else by letters and digits where one class alone has these."""
+
+    def __init__(self, names: Iterable[str], numbers: Iterable[int] | None = None):
+        names = list(names)
+        self._exact = dict(zip(map(spelling, names), range(len(names)) if numbers is None else numbers, strict=True))
+        self._loose: dict[str, int | None] = {}
+        for name, number in self._exact.items():
+            self._loose[key(name)] = None if key(name) in self._loose or not key(name) else number
+        self._asked: dict[str, int | None] = {}
+
+    def get(self, name: str) -> int | None:
+        """The number of a class, or None."""
+        if name not in self._asked:
+            exact = self._exact.get(spelling(name))
+            self._asked[name] = self._loose.get(key(name)) if exact is None else exact
+        return self._asked[name]
+
 
 def key(name: str) -> str:
     """What two spellings of a class have in common: letters and digits, without case (TaiChi, tai_chi, tai chi)."""
-    return "".join(c for c in name.casefold() if c.isalnum())
+    return "".join(filter(str.isalnum, name.casefold()))
+
+
+def spelling(name: str) -> str:
+    """What makes two names the same: letters without case, however accents are written, single spaces."""
+    return " ".join(unicodedata.normalize("NFC", name).casefold().split())
+
+
+def id_number(where: str, text: str) -> int:
+    """The id that a text of digits is. Raises UsageError, beginning with `where`, for more than 18 digits."""
+    if len(text) > _MOST_DIGITS:
+        raise UsageError(f"{where}: the id {text[:12]}... has {len(text):,} digits: at most {_MOST_DIGITS} are read")
+    return int(text)
 
 
 def read_class_list(path: Path) -> ClassList:
@@ -37,18 +81,22 @@ def read_class_list(path: Path) -> ClassList:
     lines = tables.read_lines(path)
     if not lines:
         raise UsageError(f"the class list {str(path)!r} is empty: it must have a class a line")
-    if _is_header(lines[0][1].split()) and len(lines) > 1:
-        lines = lines[1:]
-    entries = _with_header(path, lines[0][1]) or _numbered_rows(path, lines) or numbered_lines(lines)
+    has_ids = _is_header(lines[0][1].split()) and len(lines) > 1
+    lines = lines[has_ids:]
+    entries = _with_header(path, lines[0][1]) or _numbered_rows(path, lines) or numbered_lines(path, lines, has_ids)
     if entries is None:
         entries = _plain(path, lines)
     numbered = entries[0][1] is not None
-    names, places = {}, {}
+    names, places, seen = {}, {}, {}
     for count, (line, number, name) in enumerate(entries):
         number = count if number is None else number
-        if number in names or name in names.values():
-            what = f"the id {number}" if number in names else f"the class {name!r}"
-            raise UsageError(f"{path}, line {line}: {what} is listed twice: ids and classes must differ")
+        first = seen.setdefault(spelling(name), name)
+        if number in names or len(seen) == count:
+            other = f" (first as {first[:60]!r})" if first != name else ""
+            what = f"the id {number}" if number in names else f"the class {name[:60]!r}{other}"
+            raise UsageError(
+                f"{path}, line {line}: {what} is listed twice: ids and classes must differ in more than case and spaces"
+            )
         names[number], places[number] = name, line
     return ClassList(path, names, places, numbered)
 
@@ -77,9 +125,10 @@ def _with_header(path: Path, first: str) -> Entries | None:
     found = []
     for row in tables.rows_by_column(path, heads, columns, rows):
         number = row.cells.get("id")
+        where = f"{path}, line {row.line}"
         if not row.cells["name"] or (number is not None and not number.isdecimal()):
-            raise UsageError(f"{path}, line {row.line}: {' '.join(row.cells.values())!r} is no id and name")
-        found.append((row.line, None if number is None else int(number), row.cells["name"]))
+            raise UsageError(f"{where}: {' '.join(row.cells.values())[:60]!r} is no id and name", tables.EMPTY_HINT)
+        found.append((row.line, None if number is None else id_number(where, number), row.cells["name"]))
     if not found:
         raise UsageError(f"the class list {str(path)!r} has a header and no classes")
     return found
@@ -94,23 +143,34 @@ def _numbered_rows(path: Path, lines: Sequence[tuple[int, str]]) -> Entries | No
         return None
     found = []
     for line, row in tables.read_rows(path):
-        while not row[-1]:
-            row.pop()
-        if len(row) != 2:
-            raise UsageError(
-                f"{path}, line {line}: {len(row)} cells: it must be an id and a name",
-                "put a name that holds the delimiter in quotes, or say which column is which: id,name,...",
-            )
-        found.append((line, int(row[column]), row[1 + column if column else 1]))
+        where, row = f"{path}, line {line}", [cell for i, cell in enumerate(row) if i < 2 or cell]
+        if len(row) != 2 or not all(row):
+            what = f"{len(row)} cells" if len(row) != 2 else "the name is empty"
+            hint = "put a name that holds the delimiter in quotes, or say which column is which: id,name,..."
+            raise UsageError(f"{where}: {what}: it must be an id and a name", hint if all(row) else tables.EMPTY_HINT)
+        if not row[column].isdecimal():
+            raise UsageError(f"{where}: {row[column][:60]!r} is no id: it must be a number")
+        found.append((line, id_number(where, row[column]), row[1 + column]))
     return found
 
 
-def numbered_lines(lines: Sequence[tuple[int, str]]) -> Entries | None:
-    """Of `1 Name` lines; None where they have no numbers."""
+def numbered_lines(path: Path, lines: Sequence[tuple[int, str]], any_numbers: bool = False) -> Entries | None:
+    """Of `1 Name` lines that count up from 0 or 1, or have `any_numbers`; None where these may be part of the names."""
     matches = [_NUMBERED.fullmatch(text) for _, text in lines]
-    if not all(matches):
+    counting = len(lines) > 1 and all(match and len(match[1]) <= _MOST_DIGITS for match in matches)
+    if not all(matches) or not (any_numbers or counting):
         return None
-    return [(line, int(m[1]), m[2]) for (line, _), m in zip(lines, matches, strict=True)]
+    numbers = [id_number(f"{path}, line {line}", m[1]) for (line, _), m in zip(lines, matches, strict=True)]
+    if not any_numbers and numbers not in ([*range(len(lines))], [*range(1, len(lines) + 1)]):
+        return None
+    for (line, _), m in zip(lines, matches, strict=True):
+        _check_given(path, line, m[2])
+    return [(line, n, m[2]) for (line, _), n, m in zip(lines, numbers, matches, strict=True)]
+
+
+def _check_given(path: Path, line: int, name: str) -> None:
+    if tables.is_missing(name):
+        raise UsageError(f"{path}, line {line}: the class {name!r} says that it is missing", tables.EMPTY_HINT)
 
 
 def _plain(path: Path, lines: Sequence[tuple[int, str]]) -> Entries:
@@ -123,4 +183,6 @@ def _plain(path: Path, lines: Sequence[tuple[int, str]]) -> Entries:
             f"{path}, line {line}: {first!r} may be a header or a class: every id hangs on it",
             "delete the line, or give ids: id,name",
         )
+    for line, text in lines:
+        _check_given(path, line, text)
     return [(line, None, text[1:-1] if text[0] == text[-1] == '"' and len(text) > 2 else text) for line, text in lines]

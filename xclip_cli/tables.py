@@ -11,7 +11,11 @@ from pathlib import Path
 
 from xclip_cli.errors import UsageError
 
-DELIMITERS = ",;\t"
+DELIMITERS = ",;\t，；"
+EMPTY_HINT = (
+    'fill it in, or delete the row; nan, NA, null and none count as empty: a class of that name needs quotes: "null"'
+)
+_MISSING = {"nan", "na", "n/a", "null", "none", "<na>", "#n/a", "#na"}
 _BOMS = (
     (codecs.BOM_UTF8, "utf-8"),
     (codecs.BOM_UTF32_LE, "utf-32-le"),  # begins as UTF-16's does
@@ -51,9 +55,16 @@ def not_utf8(data: bytes, start: int) -> tuple[int, str, str]:
     raise AssertionError("Latin-1 reads every byte")
 
 
+def is_missing(text: str) -> bool:
+    """Whether a cell that is not quoted is what pandas, R or a spreadsheet write for a missing value."""
+    return text.casefold() in _MISSING
+
+
 def read_text(path: Path) -> str:
     """A text file's content with "\\n" line ends: UTF-8, or UTF-16 with its mark. Raises UsageError naming the line."""
     try:
+        if path.exists() and not path.is_file():
+            raise UsageError(f"{str(path)!r} cannot be read: it must be a regular file")
         data = path.read_bytes()
     except (OSError, ValueError) as error:
         raise UsageError(f"{str(path)!r} cannot be read: {getattr(error, 'strerror', None) or error}") from error
@@ -92,9 +103,11 @@ def read_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
     """The rows that hold something, cells stripped, each with the line it begins on. Raises UsageError.
 
     Cells are separated by comma, semicolon or tab, whichever the first row has most of; Excel's `sep=;` chooses too.
+    What stands for a missing value, `nan` or `N/A`, is an empty cell unless it is in quotes, as in R and pandas.
     """
     text = read_text(path)
-    first = next((strip(line) for line in text.split("\n") if strip(line)), "")
+    lines = text.split("\n")
+    first = next((strip(line) for line in lines if strip(line)), "")
     chosen = _EXCEL_SEPARATOR.fullmatch(first)
     reader = csv.reader(
         io.StringIO(text, newline=""),
@@ -116,7 +129,8 @@ def read_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
         if bad := next((cell for cell in cells if _CONTROL.search(cell)), None):
             raise UsageError(f"{path}, line {line}: {bad[:_SHOWN]!r} holds a control character", "delete it")
         if any(cells) and not (chosen and cells[0].lower() == "sep="):
-            yield line, cells
+            raw = lines[line - 1]
+            yield line, ["" if is_missing(cell) and f'"{cell}"' not in raw else cell for cell in cells]
 
 
 def _bad_quote(path: Path, line: int, what: str) -> UsageError:

@@ -109,6 +109,47 @@ def test_a_zero_shot_split_keeps_its_own_160_classes(tmp_path):
         read_task(str(tmp_path), None, asked)
 
 
+# Clips of groups 1 to 7 of each class of UCF101, in alphabetical order: what testlist01.txt is made of.
+UCF101_CLIPS = (
+    "64677775445554775556646445664444474777474764757777664444746464667777774745756675765445555774445574445"
+    "44547474777777777744575574444444475455654654456454776774545477777775445654777767477576676555544564777"
+    "45445477655555644674576476745446544644554656777675444444444457465774675574654644564667777777745544577"
+    "67667444464546755677444675474755664474744556545756754574444777444446767776546465454676444444757645474"
+    "54774777547477757777777777776764775774444444467776744564444444444577755474454474444444544577754454444"
+    "44444455746774644745467644577666564774777776577746454456577474444444444545455646657655577654744444444"
+    "47776444445547777645776444444447777777474457746454457674676444444444475474655556445457677746777565544"
+)
+
+
+def test_a_list_that_is_not_the_published_one_is_named(tmp_path):
+    split = tmp_path / "testlist01.txt"
+    names = PROTOCOLS["ucf101-split1"].original
+    classes = sorted((names(label.name) for label in labels.builtin("ucf101").labels), key=str.casefold)
+    lines = [
+        f"{name}/v_{name}_g{group + 1:02}_c{clip + 1:02}.avi"
+        for i, name in enumerate(classes)
+        for group, count in enumerate(UCF101_CLIPS[7 * i : 7 * i + 7])
+        for clip in range(int(count))
+    ]
+    other = [*lines[:-1], "YoYo/v_YoYo_g08_c01.avi"]
+    told = ("it has 3,782 clips, and the published list 3,783",), ("it has other clips than the published list",)
+    for rows, said in ((lines, ()), (lines[::-1], ()), (lines[:-1], told[0]), (other, told[1])):
+        split.write_text("\n".join(rows))
+        task = read_task(str(tmp_path), None, settings("ucf101-split1", split))
+        assert len(task.warnings) == len(said) and task.facts["split"].endswith(f"{len(rows):,} clips")
+        assert all(
+            warning == f"{split} is not the list of ucf101-split1: {what}; the numbers cannot be compared"
+            for warning, what in zip(task.warnings, said, strict=True)
+        )
+    actions = [label.name.replace(" ", "_") for label in labels.builtin("hmdb51").labels]
+    for count, action in enumerate(actions):
+        number = 30 + (count == 0) - (count == 1)
+        text = "".join(f"{i}.avi 2\n" for i in range(number)) + "x.avi 1\n"
+        (tmp_path / f"{action}_test_split1.txt").write_text(text)
+    [warning] = read_task(str(tmp_path), None, settings("hmdb51-split1", tmp_path)).warnings
+    assert "clips of" in warning and "the published list 30 of each class" in warning
+
+
 @pytest.mark.parametrize(
     ("protocol", "text", "said"),
     [

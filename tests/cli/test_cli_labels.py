@@ -88,3 +88,22 @@ def test_check_of_a_broken_file_ends_with_2_and_one_line(tmp_path):
     assert done.returncode == 2 and done.stdout == "False\n"
     first, hint = done.stderr.splitlines()
     assert first.startswith(f"error: {file}:3: label no means true or false") and hint == 'Quote it: "no"'
+
+
+def test_check_says_that_numbers_were_taken_for_ids(tmp_path):
+    (tmp_path / "my.txt").write_text("1 on 1\n2 on 2\n")
+    assert "count from 1 to 2: the numbers are ids" in check(tmp_path / "my.txt").stderr
+
+
+def test_tagging_without_labels_says_which_are_taken(xclip, toy_model, clips, tmp_path):
+    done = xclip("tag", clips, "--model", toy_model)
+    count = len(labels.builtin("everyday").labels)
+    [line] = [line for line in done.stderr.splitlines() if "no labels" in line]
+    assert line.startswith(f"no labels given: taking the {count} of the built-in set everyday; --labels, ")
+    assert "--labelset: activitynet200, " in line and ", sports, " in line and "everyday," not in line
+    assert "no labels" not in xclip("tag", clips, "--model", toy_model, "--quiet").stderr
+    assert "no labels" not in xclip("tag", clips, "--model", toy_model, "--labels", "a,b").stderr
+    (tmp_path / "ids.txt").write_text("1 on 1\n2 on 2\n")
+    assert (
+        "the numbers are ids" in xclip("tag", clips, "--model", toy_model, "--labels-file", tmp_path / "ids.txt").stderr
+    )

@@ -208,11 +208,11 @@ def test_threshold_and_background_give_unknown(tag, clips, tmp_path):
 
 
 def test_labels_that_were_probably_not_meant_are_said_unless_quiet(tag, clips):
-    done = tag(clips, labels=["--labels", "running；a dog"])
+    done = tag(clips, labels=["--labels", "running;a dog"])
     assert done.returncode == 0
     first, second = done.stderr.decode().splitlines()
-    assert first.startswith("warning: 'running；a dog' was understood as one label") and "always scores 1.0" in second
-    assert tag(clips, "--quiet", labels=["--labels", "running；a dog"]).stderr == b""
+    assert first.startswith("warning: 'running;a dog' was understood as one label") and "always scores 1.0" in second
+    assert tag(clips, "--quiet", labels=["--labels", "running;a dog"]).stderr == b""
     assert tag(clips, labels=["--labels", "running", "--labelset", "everyday"]).stderr == b""
 
 

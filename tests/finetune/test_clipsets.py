@@ -7,8 +7,8 @@ import pytest
 
 from xclip_cli.errors import UsageError
 from xclip_cli.finetune.clipsets import choose_shots, find_clips, split_samples
-from xclip_cli.finetune.sources import Findings, number_sources
 from xclip_cli.samples import Sample, label_names
+from xclip_cli.samples.sources import Findings, number_sources
 from xclip_cli.settings import FinetuneSettings
 
 

@@ -206,9 +206,9 @@ class Evaluation:
 
     @property
     def warnings(self) -> list[str]:
-        """What may be wrong about the labels (a protocol's are its own), about the model, and what is not measured."""
+        """What may be wrong about the list, the labels (a protocol's are its own), the model; what is not measured."""
         of_labels = [] if self.task.protocol else self.task.label_set.warnings()
-        return [*of_labels, *self.variants[0].tagger.checkpoint.warnings, *self.absent]
+        return [*self.task.warnings, *of_labels, *self.variants[0].tagger.checkpoint.warnings, *self.absent]
 
     @cached_property
     def scores(self) -> list[Scores]:

@@ -8,12 +8,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from xclip_cli import labels, tables
-from xclip_cli.classlist import key, read_class_list
+from xclip_cli.classlist import NameIndex, key, read_class_list
 from xclip_cli.errors import UsageError
 from xclip_cli.labels import LabelSet
 from xclip_cli.labels.typed import understand
 from xclip_cli.registry import MODELS
 from xclip_cli.samples import Sample, label_names, read_samples
+from xclip_cli.samples.rows import from_table
 from xclip_cli.settings import AccuracySettings
 
 _ZERO_SHOT_CLASSES = 160
@@ -26,7 +27,9 @@ class Protocol:
 
     ``numbered`` lists may give numbers for classes; ``read`` then takes the class list that names them, or None, too.
     ``dataset`` is what the registry's accuracies call it; ``views`` how the number was made, clips x crops;
-    ``original(name)`` what the data set itself calls a class of ours.
+    ``original(name)`` what the data set itself calls a class of ours. ``counts`` are the clips of the list as it was
+    published, in all its releases, ``per_class`` those of each class; ``sha256`` is that of its sorted `class/file`
+    lines in lower case. What is not known is empty.
     """
 
     dataset: str
@@ -36,6 +39,21 @@ class Protocol:
     read: Callable[..., list[Sample]]
     original: Callable[[str], str] = str
     numbered: bool = False
+    counts: tuple[int, ...] = ()
+    per_class: int | None = None
+    sha256: str = ""
+
+    def check(self, samples: Sequence[Sample]) -> str:
+        """What tells the list of these clips from the published one; empty where nothing does. One line."""
+        of_class = Counter(sample.label for sample in samples)
+        if self.counts and len(samples) not in self.counts:
+            return f"it has {len(samples):,} clips, and the published list {' or '.join(f'{n:,}' for n in self.counts)}"
+        if self.per_class and (odd := next((x for x, n in of_class.items() if n != self.per_class), None)):
+            return f"it has {of_class[odd]} clips of {odd!r}, and the published list {self.per_class} of each class"
+        lines = sorted(f"{sample.label}/{Path(sample.path).name}".casefold() for sample in samples)
+        if self.sha256 and hashlib.sha256("\n".join(lines).encode()).hexdigest() != self.sha256:
+            return "it has other clips than the published list"
+        return ""
 
     def published(self, model: str) -> float | None:
         """Top-1, percent, that the model's authors or papers report; None where the registry knows none."""
@@ -52,12 +70,13 @@ class Task:
     label_set: LabelSet
     protocol: Protocol | None
     facts: dict[str, str]
+    warnings: tuple[str, ...] = ()
 
     @property
     def targets(self) -> dict[Sample, int]:
         """The index in the set of each sample's label."""
-        index = {key(label.name): i for i, label in enumerate(self.label_set.labels)}
-        return {sample: index[key(sample.label)] for sample in self.samples}
+        index = NameIndex(label.name for label in self.label_set.labels)
+        return {sample: index.get(sample.label) for sample in self.samples}
 
 
 def read_task(data: str, label_set: LabelSet | None, settings: AccuracySettings) -> Task:
@@ -99,6 +118,7 @@ def _read_protocol(data: str, label_set: LabelSet | None, settings: AccuracySett
         raise UsageError(f"--class-list is given, and {settings.protocol} names its classes itself", "leave it out")
     lists = (split, class_list) if protocol.numbered else (split,)
     samples, label_set = protocol.read(folder, *lists), labels.builtin(protocol.labelset)
+    other = protocol.check(samples)
     if settings.protocol.startswith("k600-zeroshot"):
         samples, label_set = _only(_zero_shot_names(class_list), samples, label_set)
     if settings.class_names == "original":
@@ -106,18 +126,20 @@ def _read_protocol(data: str, label_set: LabelSet | None, settings: AccuracySett
         label_set = LabelSet(label_set.name, tuple(original))
     facts = {
         "protocol": settings.protocol,
-        "split": f"{protocol.split}: {split}, sha256 {_hash(split)}",
+        "split": f"{protocol.split}: {split}, sha256 {_hash(split)}, {len(samples):,} clips",
         "class names": f"{settings.class_names}, as in {label_set.labels[0].prompts[0]!r}",
     }
-    return _task(data, list(dict.fromkeys(samples)), label_set, protocol, facts)
+    task = _task(data, list(dict.fromkeys(samples)), label_set, protocol, facts)
+    warning = f"{split} is not the list of {settings.protocol}: {other}; the numbers cannot be compared"
+    return replace(task, warnings=(warning,)) if other else task
 
 
 def _task(data: str, samples: list[Sample], label_set: LabelSet, protocol: Protocol | None, facts: dict) -> Task:
     """Labels without thresholds and background: here every clip has an answer."""
     plain = tuple(replace(label, threshold=None) for label in label_set.labels)
     task = Task(samples, LabelSet(label_set.name, plain), protocol, facts)
-    known = {key(label.name) for label in plain}
-    if missing := sorted({s.label for s in samples if key(s.label) not in known}):
+    index = NameIndex(label.name for label in plain)
+    if missing := sorted({s.label for s in samples if index.get(s.label) is None}):
         raise UsageError(
             f"label {missing[0]!r} of {data!r} is not in the label set {label_set.name!r}",
             "every label of the clips must be among those to choose from",
@@ -185,7 +207,7 @@ def _kinetics(folder: Path, split: Path, class_list: Path | None) -> list[Sample
         if class_list is None:
             raise UsageError(f"{str(split)!r} gives numbers for classes", "name them: --class-list FILE")
         return read_samples(split, class_list, folder=folder)
-    return [s for s in read_samples(split, folder=folder) if s.split != "train"]
+    return [s for s in from_table(split, folder) if s.split != "train"]
 
 
 def _hash(path: Path) -> str:
@@ -197,16 +219,37 @@ def _hash(path: Path) -> str:
     return digest.hexdigest()[:16]
 
 
-_ZERO_SHOT = Protocol(
+_ZERO_SHOT = Protocol(  # each copy of Kinetics-600 lacks other videos: there is no one count
     "K600", "kinetics600", "Kinetics-600's validation list", "1 x 1, 32 frames, mean of 3", _kinetics, numbered=True
 )
 PROTOCOLS = {
     "ucf101-split1": Protocol(
-        "UCF101", "ucf101", "testlist01.txt", "1 x 1, 32 frames, mean of 3 splits", _ucf101, _camel_case
+        "UCF101",
+        "ucf101",
+        "testlist01.txt",
+        "1 x 1, 32 frames, mean of 3 splits",
+        _ucf101,
+        _camel_case,
+        counts=(3783,),
+        sha256="458e9756743de35a182c88ca31b125465512d87894caa792e2b8b17b3e45e37e",
     ),
     "hmdb51-split1": Protocol(
-        "HMDB51", "hmdb51", "the folder of *_test_split1.txt", "1 x 1, 32 frames, mean of 3 splits", _hmdb51
+        "HMDB51",
+        "hmdb51",
+        "the folder of *_test_split1.txt",
+        "1 x 1, 32 frames, mean of 3 splits",
+        _hmdb51,
+        counts=(1530,),
+        per_class=30,
     ),
-    "k400-val": Protocol("K400", "kinetics400", "Kinetics-400's validation list", "4 x 3", _kinetics, numbered=True),
+    "k400-val": Protocol(
+        "K400",
+        "kinetics400",
+        "Kinetics-400's validation list",
+        "4 x 3",
+        _kinetics,
+        numbered=True,
+        counts=(19_881, 19_906),
+    ),
     **{f"k600-zeroshot-{i}": _ZERO_SHOT for i in (1, 2, 3)},
 }

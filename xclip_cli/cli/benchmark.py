@@ -5,7 +5,7 @@ import sys
 
 import typer
 
-from xclip_cli.cli import options
+from xclip_cli.cli import console, options
 from xclip_cli.settings import AccuracySettings, SpeedSettings, TagSettings
 
 app = typer.Typer(help="Measure speed, decoding and accuracy, beside what one might use instead.", no_args_is_help=True)
@@ -77,5 +77,7 @@ def accuracy(
     from xclip_cli.cli import chosen_labels
 
     label_set = chosen_labels.asked(None, labels_file, labelset)
+    for note in label_set.notes if label_set else ():
+        console.print_line(note)
     command = shlex.join(["xclip", *sys.argv[1:]])
     raise typer.Exit(view.show_accuracy(data, label_set, settings, output, command))

@@ -39,6 +39,7 @@ def calibrate(
     from xclip_cli import calibrate as fitting  # here, so that every other command starts without it
     from xclip_cli import labels as label_sets
     from xclip_cli.cli import chosen_labels, progress
+    from xclip_cli.labels import typed
     from xclip_cli.plots import draw_reliability
     from xclip_cli.results import UNKNOWN
     from xclip_cli.samples import label_names, read_samples
@@ -49,8 +50,13 @@ def calibrate(
     )
     samples = read_samples(data, class_list)
     names = [name for name in label_names(samples) if name.casefold() != UNKNOWN]
-    label_set = chosen_labels.asked(labels, labels_file, labelset) or label_sets.from_names(names, name=output.stem)
-    tagger.set_labels(chosen_labels.with_background(label_set, background))
+    label_set = chosen_labels.asked(labels, labels_file, labelset, True) or label_sets.from_names(
+        names, name=output.stem
+    )
+    label_set = chosen_labels.with_background(label_set, background)
+    for note in label_set.notes:
+        console.print_line(note)
+    tagger.set_labels(typed.understand(label_set, tagger.checkpoint.default_labels))
     with progress.bar("reading clips") as update:
         found = fitting.run(samples, tagger, seed, update)
     for sample, reason in found.failed.items():

@@ -60,6 +60,8 @@ def check(
 
     label_set = labels.load(file)
     _check_lengths(label_set, model)
+    for note in label_set.notes:
+        console.print_line(note)
     for warning in label_set.warnings():
         console.print_warning(warning)
     heads = ("name", "labels", "background", "prompts", "languages")

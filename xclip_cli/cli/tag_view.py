@@ -54,6 +54,8 @@ def announce(job: Batch, typed_labels: Sequence[str], quiet: bool, verbose: bool
     """Says on stderr what may be wrong about the labels and the model and, if `verbose`, what is about to run."""
     if not quiet:
         model = job.checkpoint
+        for note in job.label_set.notes:
+            console.print_line(note)
         doubts = typed.doubts(typed_labels, job.label_set, model.default_labels)
         for line in (*doubts, *job.label_set.doubts_for(model.name, model.fingerprint), *model.warnings):
             console.print_warning(line)

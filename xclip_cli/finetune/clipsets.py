@@ -9,9 +9,8 @@ from xclip_cli.errors import UsageError
 from xclip_cli.files import printable
 from xclip_cli.samples import Sample, label_names, read_samples
 from xclip_cli.samples.folds import by_source, deal
+from xclip_cli.samples.sources import Findings, number_sources
 from xclip_cli.settings import FinetuneSettings
-
-from .sources import Findings, number_sources
 
 
 @dataclass(frozen=True)

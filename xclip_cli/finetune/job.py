@@ -20,13 +20,13 @@ from xclip_cli.errors import StoreError, UsageError
 from xclip_cli.labels import from_names
 from xclip_cli.model.xclip import Xclip
 from xclip_cli.samples import Sample
+from xclip_cli.samples.sources import Findings
 from xclip_cli.settings import FinetuneSettings
 from xclip_cli.video.pool import DecodePool
 
 from .clipsets import Splits, find_clips
 from .learner import Front, Learner, choose_front
 from .regimes import NOTHING, Regime, Schedule, choose_regime
-from .sources import Findings
 from .store import ClipStore
 
 _EVALUATED_AT_ONCE = 8

@@ -14,11 +14,11 @@ from xclip_cli.files import printable, write_text
 from xclip_cli.metrics import confusion
 from xclip_cli.outputs.markdown import escaped, percent, table
 from xclip_cli.plots import draw_confusion, draw_curves
+from xclip_cli.samples.sources import Findings, leaks
 
 from .clipsets import Splits
 from .job import class_indices
 from .keep import top
-from .sources import Findings, leaks
 
 _MOST_PAIRS, _MOST_FILES = 10, 3
 

@@ -18,6 +18,7 @@ from xclip_cli.errors import OutputError, UsageError
 from xclip_cli.files import make_folder, printable, write_text
 from xclip_cli.outputs.markdown import Code, escaped, percent, table
 from xclip_cli.samples import Sample, label_names
+from xclip_cli.samples.sources import Findings
 from xclip_cli.settings import FinetuneSettings
 
 from .clipsets import Splits
@@ -27,7 +28,6 @@ from .learner import Learner, choose_front, merge
 from .loop import Epoch, State, train
 from .probe import WAYS, Probe, Videos
 from .report import Report, Scores, write_metrics
-from .sources import Findings
 
 STATE, MODEL = "state.pt", "model.safetensors"
 _PLAIN = {"cross_frame": False, "mit_layers": 0, "prompt_layers": 0}

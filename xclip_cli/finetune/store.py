@@ -21,11 +21,11 @@ from xclip_cli.preprocess import preprocess
 from xclip_cli.records import checked
 from xclip_cli.registry import Preprocessing
 from xclip_cli.samples import Sample
+from xclip_cli.samples.sources import THUMBNAIL, Findings, thumbnails
 from xclip_cli.video.pool import DecodePool
 from xclip_cli.video.types import Clip
 
 from .augment import augment
-from .sources import THUMBNAIL, Findings, thumbnails
 
 CANDIDATES = 3  # frames of each part of a video that training chooses from; the middle one is what tagging looks at
 VIEWS = 4  # of each training clip, where features are kept

@@ -8,7 +8,7 @@ from pathlib import Path
 from xclip_cli.classlist import numbered_lines, read_class_list
 from xclip_cli.errors import LabelError, UsageError
 from xclip_cli.files import labelsets_dir
-from xclip_cli.tables import not_utf8
+from xclip_cli.tables import read_text
 
 from .labelset import TEMPERATURES, Calibration, Label, LabelSet, check_template, plain_label, shortened
 
@@ -55,29 +55,24 @@ def builtin_outline(name: str) -> tuple[int, list[str], str]:
 
 
 def _read(path: Path) -> str:
-    """The text of a label file, with "\\n" line ends and no byte order mark."""
-    data = _read_bytes(path)
+    """The text of a label file, UTF-8 or UTF-16, with "\\n" line ends and no byte order mark."""
+    _check_file(path)
     try:
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line, guess, shown = not_utf8(data, error.start)
-        what = f"the file is not UTF-8, probably {guess}: {shortened(shown)}"
-        raise LabelError(f"{path}:{line}: {what}", "Save it with UTF-8 encoding.") from None
-    return text.replace("\r\n", "\n").replace("\r", "\n")
+        return read_text(path)
+    except UsageError as error:
+        raise LabelError(error.message, error.hint) from None
 
 
-def _read_bytes(path: Path) -> bytes:
+def _check_file(path: Path) -> None:
     try:
         if path.exists() and not path.is_file():
             raise LabelError(f"{path}: a label file must be a regular file")
-        with path.open("rb") as file:
-            data = file.read(MAX_BYTES + 1)
+        size = path.stat().st_size
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise LabelError(f"{path}: {reason} (a label file must end in {_SUFFIXES})") from None
-    if len(data) > MAX_BYTES:
+    if size > MAX_BYTES:
         raise LabelError(f"{path}: the file is too large; at most {MAX_BYTES:,} bytes are read")
-    return data
 
 
 def _about(text: str) -> str:
@@ -89,23 +84,30 @@ def _from_lines(text: str, path: Path, about: str) -> LabelSet:
     lines = [(number, line.strip()) for number, line in enumerate(text.split("\n"), 1)]
     lines = [(number, line) for number, line in lines if line and not line.startswith("#")]
     _check_count(len(lines), path)
-    entries = numbered_lines(lines) or ()
-    if sorted(count for _, count, _ in entries) in (list(range(len(lines))), list(range(1, len(lines) + 1))):
-        lines = [(number, name) for number, _, name in entries]  # what stands before the names counts them
+    try:
+        entries = numbered_lines(path, lines)
+    except UsageError as error:
+        raise LabelError(error.message, error.hint) from None
+    notes = ()
+    if entries:
+        (_, first, name), (_, last, _) = entries[0], entries[-1]
+        notes = (f"{path}: its lines count from {first} to {last}: the numbers are ids, the first label is {name!r}",)
+        lines = [(number, name) for number, _, name in entries]
     labels = tuple(plain_label(line, ["{}"], f"{path}:{number}") for number, line in lines)
-    return LabelSet(path.stem, labels, about=about)
+    return LabelSet(path.stem, labels, about=about, notes=notes)
 
 
 def _from_csv(path: Path) -> LabelSet:
     """Kinetics' and X-CLIP's `id,name`, or a column of names."""
-    _read_bytes(path)
+    _check_file(path)
     try:
         classes = read_class_list(path)
     except UsageError as error:
         raise LabelError(error.message, error.hint) from None
     _check_count(len(classes.names), path)
     sources = {number: f"{path}:{line}" for number, line in classes.lines.items()}
-    return LabelSet(path.stem, tuple(plain_label(classes.names[n], ["{}"], sources[n]) for n in sorted(classes.names)))
+    labels = tuple(plain_label(classes.names[n], ["{}"], sources[n]) for n in sorted(classes.names))
+    return LabelSet(path.stem, labels)
 
 
 def _from_yaml(text: str, path: Path, about: str) -> LabelSet:

@@ -11,12 +11,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import astuple, dataclass, field, replace
 from functools import cached_property
 
+from xclip_cli.classlist import spelling
 from xclip_cli.errors import LabelError
 
 MAX_CHARACTERS = 1_000
 TEMPERATURES = (0.01, 100.0)
 _UNPRINTABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 _ONE_WORD = re.compile(r"_|[a-z][A-Z]")
+_SEPARATOR = re.compile(r'(^|[,，、；\n])(\s*"(?:[^"]|"")*")?')  # and the quoted label behind it
 
 
 @dataclass(frozen=True)
@@ -74,7 +76,8 @@ class Calibration:
 class LabelSet:
     """Labels to choose among and background, which may win but is never printed.
 
-    Names must differ in more than case and spaces, and parents must not form a loop. Raises LabelError.
+    Names must differ in more than case and spaces, and parents must not form a loop. ``notes`` say how the set came to
+    be what it is, a line each, where somebody may not expect it. Raises LabelError.
     """
 
     name: str
@@ -82,6 +85,7 @@ class LabelSet:
     background: tuple[Label, ...] = ()
     about: str = field(default="", compare=False)
     calibration: Calibration | None = None
+    notes: tuple[str, ...] = field(default=(), compare=False)
 
     def __post_init__(self):
         _check_text(self.name, "label set name", "")
@@ -89,7 +93,7 @@ class LabelSet:
             raise LabelError(f"label set {shortened(self.name)} has no labels; it needs one or more")
         seen: dict[str, Label] = {}
         for label in (*self.labels, *self.background):
-            first = seen.setdefault(_key(label.name), label)
+            first = seen.setdefault(spelling(label.name), label)
             if first is not label:
                 where = f" (first: {first.source})" if first.source else ""
                 what = f"label {shortened(label.name)} is listed twice{where}"
@@ -121,9 +125,10 @@ class LabelSet:
 
     def against(self, background: "LabelSet") -> "LabelSet":
         """The set with the labels of another as further background, but for those that are here already."""
-        known = {_key(label.name) for label in (*self.labels, *self.background)}
-        more = tuple(label for label in background.labels if _key(label.name) not in known)
-        return replace(self, background=(*self.background, *more))
+        known = {spelling(label.name) for label in (*self.labels, *self.background)}
+        more = tuple(label for label in background.labels if spelling(label.name) not in known)
+        notes = _calibrated_for_fewer(self, "with more background") if more else ()
+        return replace(self, background=(*self.background, *more), notes=(*self.notes, *notes))
 
     @property
     def languages(self) -> list[str]:
@@ -147,7 +152,7 @@ class LabelSet:
             for prompt in label.prompts:
                 if " " not in prompt and _ONE_WORD.search(prompt):
                     advice = "reads as one word to the model; write it with spaces"
-                elif any(c.isalpha() and c > "\u024f" for c in prompt):
+                elif is_foreign(prompt):
                     advice = "is not in Latin letters; models read English: name it so, or give English prompts"
                 else:
                     continue
@@ -163,11 +168,15 @@ class LabelSet:
 
 
 def from_names(names: str | Iterable[str], template: str = "{}", name: str = "custom") -> LabelSet:
-    """A label set from "a,b" (one row of CSV: quote a label that holds a comma) or from a list of names."""
+    """A label set from "a,b" (one row of CSV: quote a label that holds a comma) or from a list of names.
+
+    Commas may be Chinese or Japanese ones, or full-width semicolons: "射箭，骑自行车".
+    """
     check_template(template, "")
     if isinstance(names, str):
+        row = _SEPARATOR.sub(lambda m: re.sub("[，、；]", ",", m[1]) + (m[2] or ""), names)
         try:
-            names = [cell for row in csv.reader(io.StringIO(names), skipinitialspace=True, strict=True) for cell in row]
+            names = [cell for row in csv.reader(io.StringIO(row), skipinitialspace=True, strict=True) for cell in row]
         except csv.Error as error:
             hint = "Quote a label that holds a comma or a quote: '\"rock, paper, scissors\",archery'"
             raise LabelError(f"labels {shortened(names)} are no row of CSV: {error}", hint) from None
@@ -177,8 +186,9 @@ def from_names(names: str | Iterable[str], template: str = "{}", name: str = "cu
 def combine(label_sets: Sequence[LabelSet]) -> LabelSet:
     """One label set with all the labels, in order of first mention.
 
-    Labels of one name merge if they are equal or one of them is only a name; a label beats a background entry.
-    Raises LabelError where two definitions differ.
+    Labels of one name merge if they are equal or one of them is only a name; a label beats a background entry. A
+    calibration that one set has is kept, and a note says so. Raises LabelError where two definitions or two
+    calibrations differ.
     """
     if len(label_sets) == 1:
         return label_sets[0]
@@ -189,17 +199,34 @@ def combine(label_sets: Sequence[LabelSet]) -> LabelSet:
             for label in part:
                 _merge(merged, label)
     kept = tuple(label for key, label in background.items() if key not in labels)
-    return LabelSet("+".join(dict.fromkeys(x.name for x in label_sets)) or "none", tuple(labels.values()), kept)
+    calibrated = [label_set for label_set in label_sets if label_set.calibration]
+    if len({label_set.calibration for label_set in calibrated}) > 1:
+        first, second = calibrated[:2]
+        raise LabelError(
+            f"label sets {first.name!r} and {second.name!r} are both calibrated, differently: scores have one scale",
+            "take 'calibration' out of one of the files, or calibrate all labels together",
+        )
+    calibration = calibrated[0].calibration if calibrated else None
+    notes = tuple(note for label_set in label_sets for note in label_set.notes)
+    notes += _calibrated_for_fewer(calibrated[0], "among more labels") if calibrated else ()
+    name = "+".join(dict.fromkeys(label_set.name for label_set in label_sets)) or "none"
+    return LabelSet(name, tuple(labels.values()), kept, calibration=calibration, notes=notes)
+
+
+def _calibrated_for_fewer(label_set: LabelSet, what: str) -> tuple[str, ...]:
+    if label_set.calibration is None:
+        return ()
+    return (f"label set {label_set.name!r} was calibrated alone: {what} its thresholds may be too high",)
 
 
 def _merge(merged: dict[str, Label], label: Label) -> None:
-    known = merged.setdefault(_key(label.name), label)
+    known = merged.setdefault(spelling(label.name), label)
     if known == label or label.is_plain:
         return
     if not known.is_plain:
         what = f"label {shortened(label.name)} is also defined, differently, in {known.source or 'another set'}"
         raise _error(label.source, what, "Rename one of the two, or give one of them its name alone.")
-    merged[_key(label.name)] = label
+    merged[spelling(label.name)] = label
 
 
 def _error(source: str, message: str, hint: str | None = None) -> LabelError:
@@ -211,9 +238,10 @@ def shortened(text: str) -> str:
     return repr(text if len(text) <= 60 else text[:57] + "...")
 
 
-def _key(name: str) -> str:
-    """What makes two names the same: letters without case, single spaces."""
-    return " ".join(unicodedata.normalize("NFC", name).casefold().split())
+def is_foreign(text: str) -> bool:
+    """Whether the text has letters that are not Latin; Vietnamese is Latin, however its accents are written."""
+    letters = (c for c in text if c > "\u024f" and unicodedata.category(c) in ("Lu", "Ll", "Lt", "Lo"))
+    return any("LATIN" not in unicodedata.name(c, "") for c in letters)
 
 
 def _check_text(text: str, what: str, source: str) -> None:
@@ -233,16 +261,16 @@ def check_template(template: str, source: str) -> None:
 
 
 def _check_parents(labels: tuple[Label, ...]) -> None:
-    parents = {_key(x.name): x for x in labels if x.parent}
+    parents = {spelling(x.name): x for x in labels if x.parent}
     finished: set[str] = set()
     for label in labels:
         above: set[str] = set()
-        key = _key(label.name)
+        key = spelling(label.name)
         while key in parents and key not in finished:
             if key in above:
                 raise _error(label.source, f"the parents of label {shortened(label.name)} lead back to it")
             above.add(key)
-            key = _key(parents[key].parent)
+            key = spelling(parents[key].parent)
         finished |= above
 
 

@@ -7,14 +7,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from xclip_cli.labels import Label, LabelSet, builtin, builtin_names, builtin_outline, from_names
+from xclip_cli.labels.labelset import is_foreign
+from xclip_cli.tables import is_missing
 
-_OTHER_SEPARATOR = re.compile(r"\s*[;；，、|\t\n]\s*")
+_OTHER_SEPARATOR = re.compile(r"\s*[;|\t\n]\s*")
 _FIRST = "everyday"  # the set whose words are meant where several have one
-
-
-def is_foreign(text: str) -> bool:
-    """Whether the text has letters that are not Latin."""
-    return any(c.isalpha() and c > "\u024f" and not unicodedata.name(c, "").startswith("LATIN") for c in text)
 
 
 def understand(label_set: LabelSet, own: Iterable[str] | None = None) -> LabelSet:
@@ -28,7 +25,7 @@ def understand(label_set: LabelSet, own: Iterable[str] | None = None) -> LabelSe
         return label_set
     prompts = _prompts_by_name()
     known = {x.name: prompts[_spelling(x.name)] for x in unknown if _spelling(x.name) in prompts}
-    found = (replace(x, prompts=known[x.name]) if x in unknown and x.name in known else x for x in label_set.labels)
+    found = (replace(x, prompts=known[x.name]) if x.name in known else x for x in label_set.labels)
     return replace(label_set, labels=tuple(found))
 
 
@@ -55,6 +52,8 @@ def doubts(typed: Sequence[str], label_set: LabelSet, own: Iterable[str] | None 
     """
     lines = [line for text in typed for line in _doubts_of_text(text)]
     entries = (*label_set.labels, *label_set.background)
+    if missing := [x.name for x in entries if is_missing(x.name)]:
+        lines.append(f"the label {missing[0]!r} is what tables write for a missing value: is it a class?")
     if len(entries) == 1:
         lines.append(f"one label, {entries[0].name!r}, always scores 1.0: a score is a share among labels, name others")
     lines += script_warnings(entries, own)

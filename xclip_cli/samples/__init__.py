@@ -1,7 +1,9 @@
 """Which clips there are and what they show: folders, tables and lists in, samples out."""
 
+import os
 from pathlib import Path
 
+from xclip_cli.classlist import spelling
 from xclip_cli.errors import UsageError
 
 from .folders import from_folder
@@ -37,17 +39,26 @@ def read_samples(
         samples = from_table(source, base)
     if not samples:
         raise UsageError(f"{str(source)!r} holds no clips: it must hold at least one per class")
-    _check_spellings(source, samples)
+    _check_labels(source, samples)
     return samples
 
 
-def _check_spellings(source: Path, samples: list[Sample]) -> None:
-    """Labels that differ in case and blanks alone would be two classes."""
+def _check_labels(source: Path, samples: list[Sample]) -> None:
+    """Labels that differ in case and blanks alone would be two classes; a clip has one label."""
     seen: dict[str, str] = {}
     for label in label_names(samples):
-        first = seen.setdefault(" ".join(label.casefold().split()), label)
+        first = seen.setdefault(spelling(label), label)
         if first != label:
             raise UsageError(
                 f"{str(source)!r} has the labels {first!r} and {label!r}: they must differ in more than case",
                 "write them alike, or rename one",
+            )
+    labels: dict[tuple, str] = {}
+    for sample in samples:
+        clip = os.path.normpath(sample.path), sample.start_seconds, sample.end_seconds
+        first = labels.setdefault(clip, sample.label)
+        if first != sample.label:
+            raise UsageError(
+                f"{str(source)!r} labels {sample.path!r} {first!r} and {sample.label!r}: a clip has one label",
+                "delete one of the two rows, or say by start_seconds and end_seconds which part shows what",
             )

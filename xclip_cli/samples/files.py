@@ -13,33 +13,64 @@ from xclip_cli.video.source import is_video_name
 _DRIVE = re.compile(r"[A-Za-z]:[\\/]")
 
 
-def named_file(folder: Path, name: str, where: str) -> str:
-    """The path, from `folder`, that `name` gives: as it stands, else with Windows' back slashes or other accents.
+class FileNames:
+    """The files that the cells of a table name, from its folder; a folder is listed once, however many are missing."""
 
-    A name that fits no file stays as it is. Raises UsageError, beginning with `where`, for a path on a Windows drive.
-    """
-    path = folder / name
-    if os.path.lexists(path):
-        return str(path)
-    if os.sep == "/" and _DRIVE.match(name):
-        raise UsageError(
-            f"{where}: {name!r} is a path on another machine, of Windows", "give paths from the folder of the list"
-        )
-    if "\\" in name:
-        path = folder / PureWindowsPath(name).as_posix()
-    return str(path if os.path.lexists(path) else _same_name(path) or path)
+    def __init__(self, folder: Path):
+        self.folder, self._start = folder, "" if folder == Path() else str(folder)
+        self._names: dict[str, dict[str, str]] = {}
+        self._folders: dict[str, str | None] = {}  # as they are called, by how they are written
 
+    def find(self, name: str, where: str) -> str:
+        """The path that `name` gives: as it stands, else with Windows' back slashes or other accents.
 
-def _same_name(path: Path) -> Path | None:
-    """The one that is there and differs only in how letters with accents are written, in any part of the path."""
-    if os.path.lexists(path):
-        return path
-    parent = _same_name(path.parent) if path.parent != path else None
-    if parent is None or not parent.is_dir():
-        return None
-    wanted = unicodedata.normalize("NFC", path.name)
-    found = (name for name in sorted(os.listdir(parent)) if unicodedata.normalize("NFC", name) == wanted)
-    return next((parent / name for name in found), None)
+        A name that fits no file stays as it is. Raises UsageError, beginning with `where`, for a path on a Windows
+        drive.
+        """
+        path = self._below(name)
+        if os.path.lexists(path):
+            return path
+        if os.sep == "/" and _DRIVE.match(name):
+            raise UsageError(
+                f"{where}: {name!r} is a path on another machine, of Windows", "give paths from the folder of the list"
+            )
+        if "\\" in name:
+            path = self._below(PureWindowsPath(name).as_posix())
+        return self._same_name(path) or path
+
+    def _below(self, name: str) -> str:
+        """As pathlib writes it, which is slow: only where a name has parts to leave out."""
+        if "./" in name or "//" in name or name.endswith((".", "/")):
+            return str(self.folder / name)
+        return os.path.join(self._start, name)
+
+    def _same_name(self, path: str) -> str | None:
+        """The one that is there and differs only in how letters with accents are written, in any part of the path."""
+        parent, name = os.path.split(path)
+        if parent not in self._folders:
+            found: str | None = ""
+            for part in Path(parent).parts:
+                found = None if found is None else self._step(found, part)
+            self._folders[parent] = found
+        folder = self._folders[parent]
+        return None if folder is None else self._step(folder, name)
+
+    def _step(self, folder: str, name: str) -> str | None:
+        path = os.path.join(folder, name)
+        if os.path.lexists(path):
+            return path
+        other = self._listed(folder or ".").get(unicodedata.normalize("NFC", name))
+        return other and os.path.join(folder, other)
+
+    def _listed(self, folder: str) -> dict[str, str]:
+        """The names in a folder by their composed spelling; none where it cannot be listed."""
+        if folder not in self._names:
+            try:
+                names = sorted(os.listdir(folder), reverse=True)
+            except OSError:
+                names = []
+            self._names[folder] = {unicodedata.normalize("NFC", name): name for name in names}
+        return self._names[folder]
 
 
 def videos_below(folder: Path, may_enter: Callable[[str], bool] = lambda path: True) -> Iterator[str]:

@@ -3,26 +3,27 @@
 A wrong guess of where ids begin would name every clip wrongly, so a list that leaves it open is refused.
 """
 
+import os
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
+from typing import NamedTuple
 
 from xclip_cli import tables
-from xclip_cli.classlist import ClassList, key, read_class_list
+from xclip_cli.classlist import ClassList, id_number, read_class_list
 from xclip_cli.errors import UsageError
 from xclip_cli.tables import Row
 from xclip_cli.video.source import is_video_name
 
-from .files import named_file
+from .files import FileNames
 from .rows import from_table, has_header
 from .sample import Sample, as_label
 
-_NUMBER_LAST = re.compile(r"(.*?)[\s,;]+(\d+)")
+_NUMBER_LAST = re.compile(r"[\s,;，；]+(\d+)\Z")
 
 
-@dataclass(frozen=True)
-class _Entry:
+class _Entry(NamedTuple):
     """A line of a list: the video, its id, and the number between the two, where there is one."""
 
     line: int
@@ -42,23 +43,28 @@ def from_list(path: Path, folder: Path, class_list: Path, beside: Path | None = 
     others = _ids(beside) if beside and beside.is_file() else set()
     if has_header(path):
         return _from_ids_of_table(path, folder, classes, others)
-    entries = [_entry(line, text) for line, text in tables.read_lines(path)]
+    entries = _entries(path)
     _check_numbers_between(path, entries, classes)
     _check_ids(path, entries, classes, others)
+    files = FileNames(folder)
     return [
-        Sample(named_file(folder, entry.video, f"{path}, line {entry.line}"), _label(path, entry, classes))
-        for entry in entries
+        Sample(files.find(entry.video, f"{path}, line {entry.line}"), _label(path, entry, classes)) for entry in entries
     ]
 
 
-def _entry(line: int, text: str) -> _Entry:
-    found = _NUMBER_LAST.fullmatch(text)
+def _entries(path: Path) -> list[_Entry]:
+    return [_entry(f"{path}, line {line}", line, text) for line, text in tables.read_lines(path)]
+
+
+def _entry(where: str, line: int, text: str) -> _Entry:
+    found = _NUMBER_LAST.search(text)
     if not found:
         return _Entry(line, text, _unquoted(text), None)
-    between = _NUMBER_LAST.fullmatch(found[1])
-    if between and not is_video_name(PurePosixPath(found[1]).name):
-        return _Entry(line, text, _unquoted(between[1]), int(found[2]), int(between[2]))
-    return _Entry(line, text, _unquoted(found[1]), int(found[2]))
+    number, rest = id_number(where, found[1]), text[: found.start()]
+    between = _NUMBER_LAST.search(rest)
+    if between and not is_video_name(os.path.basename(rest)):
+        return _Entry(line, text, _unquoted(rest[: between.start()]), number, id_number(where, between[1]))
+    return _Entry(line, text, _unquoted(rest), number)
 
 
 def _unquoted(text: str) -> str:
@@ -66,8 +72,7 @@ def _unquoted(text: str) -> str:
 
 
 def _ids(path: Path) -> set[int]:
-    numbers = (_entry(line, text).number for line, text in tables.read_lines(path))
-    return {number for number in numbers if number is not None}
+    return {entry.number for entry in _entries(path) if entry.number is not None}
 
 
 def _from_ids_of_table(path: Path, folder: Path, classes: ClassList, others: set[int]) -> list[Sample]:
@@ -79,7 +84,8 @@ def _from_ids_of_table(path: Path, folder: Path, classes: ClassList, others: set
         if label not in names and not label.isdecimal():
             raise UsageError(f"{where}: {label!r} is no id and no class of {classes.path.name}")
         if label not in names:
-            entries.append(_Entry(row.line, " ".join(row.cells.values()), row.cells.get("video", ""), int(label)))
+            text, number = " ".join(row.cells.values()), id_number(where, label)
+            entries.append(_Entry(row.line, text, row.cells.get("video", ""), number))
         return label
 
     samples = from_table(path, folder, number_of)
@@ -107,15 +113,22 @@ def _label(path: Path, entry: _Entry, classes: ClassList) -> str:
 
 def _told_by_path(video: str, classes: ClassList) -> str | None:
     """The class that the folder of a clip is called by, or else its file (`horse.mp4`, `horse_01.mp4`)."""
-    names = {key(name): name for name in classes.names.values()}
-    path = PurePosixPath(video.replace("\\", "/"))
-    folder, file = key(path.parent.name), key(path.stem)
-    return names.get(folder) or names.get(file) or names.get(file.rstrip("0123456789"))
+    parent, _, name = video.replace("\\", "/").rpartition("/")
+    number = classes.index.get(parent.rpartition("/")[2])
+    if number is None:
+        stem = os.path.splitext(name)[0]
+        number = classes.index.get(stem)
+        number = classes.index.get(stem.rstrip("0123456789_- .")) if number is None else number
+    return None if number is None else classes.names[number]
 
 
 def _check_ids(path: Path, entries: Sequence[_Entry], classes: ClassList, others: set[int]) -> None:
     """Every id must be one of the list, and nothing may speak for another beginning of the count."""
     numbered = [entry for entry in entries if entry.number is not None]
+    if numbered and classes.may_have_ids:
+        line, name = classes.lines[0], classes.names[0]
+        what = f"{classes.path}, line {line}: is the number of {name[:60]!r} its id, or a part of its name?"
+        raise UsageError(what, 'an id: add the first line "id name"; a name: put it in quotes')
     used = {entry.number for entry in numbered} | others
     count = len(classes.names)
     told = [(entry, label) for entry in numbered if (label := _told_by_path(entry.video, classes)) is not None]

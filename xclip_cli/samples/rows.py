@@ -9,7 +9,7 @@ from xclip_cli.errors import UsageError
 from xclip_cli.tables import Row
 from xclip_cli.video.source import is_video_name
 
-from .files import kinetics_file, named_file, videos_below
+from .files import FileNames, kinetics_file, videos_below
 from .sample import SPLITS, Sample, as_label, split_named
 from .spans import seconds
 
@@ -45,12 +45,12 @@ def from_table(path: Path, folder: Path, label_of: Callable[[Row, str], str] | N
     by_id = None
     if "video" not in columns:
         by_id = {os.path.splitext(os.path.basename(path))[0]: path for path in videos_below(folder)}
-    samples = []
+    samples, files = [], FileNames(folder)
     for row in rows:
         where, cells = f"{path}, line {row.line}", row.cells
         for name in ("youtube_id" if by_id is not None else "video", "label"):
             if not cells[name]:
-                raise UsageError(f"{where}: {name} is empty", "fill it in, or delete the row")
+                raise UsageError(f"{where}: {name} is empty", tables.EMPTY_HINT)
         start, end = (seconds(where, name, cells.get(name)) for name in ("start_seconds", "end_seconds"))
         if end is not None and end <= (start or 0):
             raise UsageError(f"{where}: end_seconds is {end}: it must be after the start, {start or 0}")
@@ -59,7 +59,7 @@ def from_table(path: Path, folder: Path, label_of: Callable[[Row, str], str] | N
         if by_id is not None:
             video, start, end = kinetics_file(by_id, folder, cells["youtube_id"], start, end)
         else:
-            video = named_file(folder, cells["video"], where)
+            video = files.find(cells["video"], where)
         samples.append(Sample(video, label, start, end, split))
     return samples
 

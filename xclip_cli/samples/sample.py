@@ -42,4 +42,4 @@ def label_names(samples: Iterable[Sample]) -> list[str]:
 
 def as_label(text: str) -> str:
     """A label as its author sees it: letters with accents are one spelling, however a system writes them."""
-    return unicodedata.normalize("NFC", text)
+    return unicodedata.normalize("NFC", text).strip()

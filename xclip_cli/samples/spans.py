@@ -19,7 +19,7 @@ def seconds(where: str, name: str, text: str | None) -> float | None:
             f"write {text.replace(',', '.')} or {text.replace(',', '')}",
         )
     if clock := _CLOCK.fullmatch(text):
-        hours, minutes, rest = int(clock[1] or 0), int(clock[2]), float(clock[3].replace(",", "."))
+        hours, minutes, rest = float(clock[1] or 0), int(clock[2]), float(clock[3].replace(",", "."))
         value = 3600 * hours + 60 * minutes + rest if minutes < 60 and rest < 60 else math.nan
     else:
         try:
@@ -27,5 +27,5 @@ def seconds(where: str, name: str, text: str | None) -> float | None:
         except ValueError:
             value = math.nan
     if not (math.isfinite(value) and value >= 0):
-        raise UsageError(f"{where}: {name} is {text!r}: it must be a number of seconds, 0 or more, or h:mm:ss")
+        raise UsageError(f"{where}: {name} is {text[:60]!r}: it must be a number of seconds, 0 or more, or h:mm:ss")
     return value

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from xclip_cli.finetune.sources import Findings, leaks, number_sources, thumbnails
-from xclip_cli.samples import Sample, read_samples
+from xclip_cli.samples import Sample, read_samples, sources
+from xclip_cli.samples.sources import Findings, leaks, number_sources, thumbnails
 from xclip_cli.video.reader import open_reader, read_clip
 
 
@@ -37,6 +37,23 @@ def test_names_speak_where_they_tell_sources_apart(names, sources):
 
 def test_pictures_that_are_nearly_equal_are_of_one_source():
     assert found(["a", "b", "c"], pictures=[1, 2, 1]) == "aba"
+
+
+@pytest.mark.parametrize("count", [1, 300, 700])
+def test_copies_are_found_across_blocks_and_give_no_more_pairs_than_it_takes(count, monkeypatch):
+    """Every third clip is one picture, the others are their own; 16 frames a block."""
+    monkeypatch.setattr(sources, "_BLOCK", 16)
+    random = np.random.default_rng(0)
+    pictures, still = random.integers(0, 256, (count, 8, 16, 16), np.uint8), random.integers(0, 256, (16, 16), np.uint8)
+    pictures[::3, 3] = still
+    samples = [Sample(f"{'xyz'[i % 3]}{i}q.mp4", "x") for i in range(count)]
+    findings = Findings(thumbnails=dict(zip(samples, pictures, strict=True)))
+    assert number_sources(samples, findings) == [i if i % 3 else 0 for i in range(count)]
+    assert len(list(sources.links(samples, findings))) == len(range(3, count, 3))
+    half = count // 2
+    assert [b for _, b, _ in leaks(samples[:half], samples[half:], findings)] == [
+        sample for i, sample in enumerate(samples) if i >= half > 0 and i % 3 == 0
+    ]
 
 
 def test_neighbouring_numbers_and_like_pictures_are_of_one_source():

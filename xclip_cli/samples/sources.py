@@ -7,11 +7,12 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import PurePath
 
 import numpy as np
 
-from xclip_cli.samples import Sample
+from .sample import Sample
 
 # Root mean square of the difference between two thumbnails, in grey levels. Measured: of 800,000 pairs of photos of
 # different things the nearest are 17 apart, a re-encoded copy is 1 to 3, clips of one still camera 5 to 12.
@@ -29,7 +30,8 @@ _FROM_ONE_VIDEO = tuple(
         r"(?!.*(?:19|20)\d\d)(.+[_-]\d{1,3})[_-]\d{1,3}",  # name_12_3, which is no date
     )
 )
-_NUMBERED = re.compile(r"(.*?)(\d+)")
+_NUMBERED = re.compile(r"(.*?)(\d{1,18})")
+_BLOCK = 2048  # frames compared with as many others at once: 16 MB of distances
 
 
 @dataclass
@@ -94,9 +96,8 @@ def links(
         for i, value in enumerate(values):
             if value is not None and (j := first.setdefault(value, i)) != i:
                 yield j, i, why
-    for i, j, distance in _alike(samples, findings):
-        if distance <= NEAR or _follow(samples[i], samples[j]):
-            yield i, j, "nearly equal frames"
+    for i, j in _alike(samples, findings):
+        yield i, j, "nearly equal frames"
 
 
 def number_sources(samples: Sequence[Sample], findings: Findings, group_regex: str | None = None) -> list[int]:
@@ -141,30 +142,58 @@ def _names(samples: Sequence[Sample]) -> list[str | None]:
     return [name if counts[name] <= len(samples) / 2 else None for name in names]
 
 
-def _follow(one: Sample, other: Sample) -> bool:
-    """Whether the names are one but for their last number, and the numbers are neighbours."""
-    a, b = (_NUMBERED.fullmatch(PurePath(sample.path).stem) for sample in (one, other))
-    return bool(a and b and a[1] == b[1] and abs(int(a[2]) - int(b[2])) == 1)
+def _alike(samples: Sequence[Sample], findings: Findings) -> Iterator[tuple[int, int]]:
+    """Yield pairs of clips, i < j, with nearly equal frames; neighbours in a row may differ more.
+
+    A pair that earlier pairs already connect is left out, so that a thousand copies give 999 pairs. The first relative
+    of each clip is always among the pairs. Distances are computed block by block: memory does not grow with the square.
+    """
+    owners, frames = _frames(samples, findings)
+    series, numbers = _series(samples)
+    starts = np.flatnonzero(np.diff(owners, prepend=-1))  # of the clips: no clip is divided between two blocks
+    edges = [*np.unique(starts[np.searchsorted(starts, np.arange(0, len(owners), _BLOCK), "right") - 1]), len(owners)]
+    group = np.arange(len(samples))
+    for row, (top, bottom) in enumerate(pairwise(edges)):
+        for left, right in pairwise(edges[row:]):
+            apart = _distances(frames[top:bottom], frames[left:right])
+            above, below = np.nonzero(apart <= NEAR_IN_A_ROW**2)
+            i, j = owners[top + above], owners[left + below]
+            near = (apart[above, below] <= NEAR**2) | ((series[i] == series[j]) & (abs(numbers[i] - numbers[j]) == 1))
+            i, j = i[near & (i < j)], j[near & (i < j)]
+            while (apart_still := group[i] != group[j]).any():
+                i, j = i[apart_still], j[apart_still]
+                first, relatives = i[0], np.unique(j[i == i[0]])
+                yield from ((int(first), int(relative)) for relative in relatives)
+                joined = np.unique(group[[first, *relatives]])
+                group[np.isin(group, joined)] = joined[0]
 
 
-def _alike(samples: Sequence[Sample], findings: Findings) -> Iterator[tuple[int, int, float]]:
-    """Pairs of clips, i < j, whose nearest frames are no more than NEAR_IN_A_ROW apart, and how far they are."""
+def _frames(samples: Sequence[Sample], findings: Findings) -> tuple[np.ndarray, np.ndarray]:
+    """The clip (F,) of each frame to compare, ascending, and the frames uint8 (F, 256); flat ones say nothing."""
     each = max(1, _MOST_FRAMES // max(1, len(samples)))
-    frames: dict[int, np.ndarray] = {}
+    owners, frames = [np.empty(0, np.int64)], [np.empty((0, THUMBNAIL**2), np.uint8)]
     for i, sample in enumerate(samples):
-        if sample in findings.thumbnails:
-            grey = findings.thumbnails[sample]
-            grey = grey[:: -(-len(grey) // each)].reshape(-1, THUMBNAIL**2).astype(np.float32)
-            frames[i] = grey[grey.std(axis=1) >= _LEAST_CONTRAST]
-    owners = [i for i, of_clip in frames.items() for _ in of_clip]
-    if not owners:
-        return
-    stacked, present = np.concatenate(list(frames.values())), np.unique(owners)
-    starts = np.searchsorted(owners, present)
-    squares = (stacked**2).mean(axis=1)
-    for i in present:
-        mine = frames[i]
-        apart = (mine**2).mean(axis=1)[:, None] + squares - 2 / mine.shape[1] * mine @ stacked.T
-        nearest = np.minimum.reduceat(apart.min(axis=0), starts)
-        for j in present[(nearest <= NEAR_IN_A_ROW**2) & (present > i)]:
-            yield int(i), int(j), float(max(0.0, nearest[np.searchsorted(present, j)]) ** 0.5)
+        if (grey := findings.thumbnails.get(sample)) is not None:
+            grey = grey[:: -(-len(grey) // each)].reshape(-1, THUMBNAIL**2)
+            frames.append(grey[grey.std(axis=1) >= _LEAST_CONTRAST])
+            owners.append(np.full(len(frames[-1]), i))
+    return np.concatenate(owners), np.concatenate(frames)
+
+
+def _series(samples: Sequence[Sample]) -> tuple[np.ndarray, np.ndarray]:
+    """For each clip a number (n,) for its name without the last number, and that number; names without one differ."""
+    matches = [_NUMBERED.fullmatch(PurePath(sample.path).stem) for sample in samples]
+    series: dict[str | int, int] = {}
+    owners = [series.setdefault(match[1] if match else i, len(series)) for i, match in enumerate(matches)]
+    return np.array(owners, np.int64), np.array([int(match[2]) if match else 0 for match in matches], np.int64)
+
+
+def _distances(rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+    """Mean squared differences float32 (R, C) of frames uint8 (R, P) and (C, P)."""
+    rows, columns = rows.astype(np.float32), columns.astype(np.float32)
+    squares, others = ((frames**2).mean(axis=1) for frames in (rows, columns))
+    products = rows @ columns.T
+    products *= -2 / rows.shape[1]
+    products += squares[:, None]
+    products += others
+    return products
