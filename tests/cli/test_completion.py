@@ -40,7 +40,7 @@ def offered(line):
         ("xclip tag --labelset s", ["security", "sports", "ssv2"]),
         ("xclip labels show hm", ["hmdb51"]),
         ("xclip tag --format j", ["json", "jsonl"]),
-        ("xclip tag --format ", ["table", "csv", "json", "jsonl", "parquet", "srt", "vtt"]),
+        ("xclip tag --format ", ["table", "csv", "excel", "json", "jsonl", "parquet", "srt", "vtt"]),
         ("xclip tag --dtype b", ["bfloat16"]),
         ("xclip tag --reader p", ["pyav"]),
         ("xclip tag --device c", ["cpu", "cuda"]),

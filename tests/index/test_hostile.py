@@ -14,10 +14,10 @@ from made import MODEL, WIDTH, add, features
 from xclip_cli.errors import StoreError
 from xclip_cli.index.entries import Stamp
 from xclip_cli.index.store import Store
-from xclip_cli.search import Scope, example, find
+from xclip_cli.search import Query, Scope, example, find
 from xclip_cli.settings import TagSettings
 
-QUERY = np.eye(WIDTH)[0]
+QUERY = Query(np.eye(WIDTH)[0], np.eye(WIDTH)[1:3])
 needs_links = pytest.mark.skipif(not hasattr(os, "O_NOFOLLOW"), reason="links cannot be told apart")
 
 

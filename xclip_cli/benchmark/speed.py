@@ -16,7 +16,7 @@ import torch
 from xclip_cli import __version__, labels
 from xclip_cli.device import precision, resolve_device
 from xclip_cli.errors import OutputError
-from xclip_cli.files import make_folder, write_text
+from xclip_cli.files import write_text
 from xclip_cli.outputs.csv import table
 from xclip_cli.plots import draw_throughput
 from xclip_cli.preprocess import crops, normalise
@@ -77,8 +77,8 @@ class Speed:
         """``speed.csv``, ``speed.json`` and ``speed.png``. Raises OutputError."""
         title = f"{self.machine['device']}, {self.machine['threads']} threads, {self.machine['dtype']}"
         text = json.dumps({"machine": self.machine, "rows": self.rows}, indent=1)
-        make_folder(folder)
         try:
+            folder.mkdir(parents=True, exist_ok=True)
             write_text(folder / "speed.csv", table([self.rows[0], *(row.values() for row in self.rows)]))
             write_text(folder / "speed.json", text + "\n")
             draw_throughput(self.rows, title, folder / "speed.png")

@@ -176,10 +176,11 @@ class Station:
         return ((result.video, result) for result in self._tagger.tag_many(videos))
 
 
-def _label_set(name: str, labels, background, about: str, calibration: dict | None) -> LabelSet:
+def _label_set(labels, background, calibration: dict | None, **plain) -> LabelSet:
     """Of what ``asdict`` made of one: nothing but plain data travels."""
     labels, background = (tuple(Label(**label) for label in part) for part in (labels, background))
-    return LabelSet(name, labels, background, about, calibration and Calibration(**calibration))
+    calibration = calibration and Calibration(**calibration)
+    return LabelSet(labels=labels, background=background, calibration=calibration, **plain)
 
 
 @dataclass(eq=False)
