@@ -30,9 +30,10 @@ def desk(tmp_path, bikes):
     (tmp_path / "my-videos").mkdir()
     shutil.copy(bikes, tmp_path / "clip.mp4")
     shutil.copy(bikes, tmp_path / "my-videos" / "a clip.mp4")
-    for copy in (f"{label}/{i}.mp4" for label in ("biking", "parking") for i in range(5)):
-        (tmp_path / "my-clips" / copy).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(bikes, tmp_path / "my-clips" / copy)
+    for label, clip in (("biking", bikes), ("parking", Path(bikes).with_name("bigbuckbunny.mp4"))):
+        (tmp_path / "my-clips" / label).mkdir(parents=True)
+        for i in range(5):
+            shutil.copy(clip, tmp_path / "my-clips" / label / f"{i}.mp4")
     (tmp_path / "labels.yaml").write_text(blocks("yaml")[0], encoding="utf-8")
     program = tmp_path / "bin" / "xclip"
     program.parent.mkdir()
