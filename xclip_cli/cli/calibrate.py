@@ -45,9 +45,10 @@ def calibrate(
     from xclip_cli.samples import label_names, read_samples
     from xclip_cli.tagger import Tagger
 
-    tagger = Tagger(
-        model, device=device, dtype=dtype, workers=workers, reader=reader, decode_timeout_seconds=decode_timeout
-    )
+    with progress.spinner("loading the model"):
+        tagger = Tagger(
+            model, device=device, dtype=dtype, workers=workers, reader=reader, decode_timeout_seconds=decode_timeout
+        )
     samples = read_samples(data, class_list)
     names = [name for name in label_names(samples) if name.casefold() != UNKNOWN]
     label_set = chosen_labels.asked(labels, labels_file, labelset, True) or label_sets.from_names(

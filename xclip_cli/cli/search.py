@@ -40,6 +40,7 @@ def search(
     if (sentence is None) == (like is None):
         raise UsageError("a search takes a sentence or --like, one of them", 'xclip search "a dog jumping"')
     from xclip_cli import search as searching  # here, so that every other command starts without it
+    from xclip_cli.cli import progress
     from xclip_cli.cli import search_view as view
     from xclip_cli.index.store import Store
 
@@ -54,11 +55,12 @@ def search(
         settings = TagSettings(
             model, device=device, dtype=recipe.dtype, reader=recipe.reader, decode_timeout_seconds=decode_timeout
         )
-        if like is None:
-            features, warnings = searching.sentence(sentence, known, model)
-        else:
-            features, warnings = searching.example(like, store, known, settings), []
-        query = searching.Query(features, searching.general_texts(known, model), like is not None)
+        with progress.spinner("loading the model", quiet):
+            if like is None:
+                features, warnings = searching.sentence(sentence, known, model)
+            else:
+                features, warnings = searching.example(like, store, known, settings), []
+            query = searching.Query(features, searching.general_texts(known, model), like is not None)
         asked = time.perf_counter()
         answer = searching.find(store, known, query, top_k, scope)
     if verbose:
