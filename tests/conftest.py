@@ -70,8 +70,8 @@ def run_xclip(*arguments, stdin=b"", cwd=None, env=None, text=True):
 
     It has standard streams of its own, down to their descriptors: what libraries and children write is caught as well.
     """
-    from xclip_cli import textcache
     from xclip_cli.cli import app, console
+    from xclip_cli.tagger import textcache
 
     command = ["xclip", *map(str, arguments)]
     numbers = {signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)}
@@ -156,9 +156,9 @@ def toy_model(tmp_path_factory, toy_config):
 def _toy_file(tmp_path_factory, config) -> str:
     import torch
 
-    from xclip_cli.checkpoint import save
+    from xclip_cli.checkpoint.ours import save
+    from xclip_cli.checkpoint.registry import Preprocessing
     from xclip_cli.model.xclip import Xclip
-    from xclip_cli.registry import Preprocessing
 
     path = tmp_path_factory.mktemp("toy") / "toy.safetensors"
     name = "toy" if config.prompt_layers else "plain"

@@ -58,10 +58,10 @@ def videos(folder: Path, num_clips: int, num_broken: int) -> None:
 
 def toy(path: Path) -> str:
     """A small model with random weights: decoding and the program itself are what a run of it shows."""
-    from xclip_cli.checkpoint import save
+    from xclip_cli.checkpoint.ours import save
+    from xclip_cli.checkpoint.registry import Preprocessing
     from xclip_cli.model.config import TextConfig, VisionConfig, XclipConfig
     from xclip_cli.model.xclip import Xclip
-    from xclip_cli.registry import Preprocessing
 
     vision = VisionConfig(image_size=32, patch_size=16, width=64, layers=2, heads=2)
     config = XclipConfig(vision, TextConfig(width=64, layers=2, heads=2), embed_dim=64, num_frames=8)

@@ -8,9 +8,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from xclip_cli import hub
-from xclip_cli.checkpoint import open_checkpoint
-from xclip_cli.registry import MODELS
+from xclip_cli.checkpoint import hub
+from xclip_cli.checkpoint.load import open_checkpoint
+from xclip_cli.checkpoint.registry import MODELS
 
 
 def test_the_file_is_the_one_that_the_registry_describes():

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from xclip_cli.records import checked, from_json
+from xclip_cli.files import checked, from_json
 
 
 class Pair(NamedTuple):

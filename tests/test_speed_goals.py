@@ -9,10 +9,10 @@ import sys
 import pytest
 import torch
 
-from xclip_cli import keymap
 from xclip_cli.benchmark.measure import clock, matrix_product
 from xclip_cli.benchmark.networks import tagging
 from xclip_cli.benchmark.rivals import rival
+from xclip_cli.checkpoint import keymap
 
 pytestmark = pytest.mark.quiet
 CPU = torch.device("cpu")

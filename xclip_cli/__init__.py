@@ -14,7 +14,7 @@ if "torch" not in sys.modules:
     # than to compute.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-_HOMES = {"Tagger": "tagger", "LabelSet": "labels", "load_model": "checkpoint", "XclipError": "errors"}
+_HOMES = {"Tagger": "tagger.tagger", "LabelSet": "labels", "load_model": "checkpoint.load", "XclipError": "errors"}
 __all__ = ["__version__", *_HOMES]
 
 

@@ -74,8 +74,9 @@ def test_parts_that_are_off_are_off(data, settings, toy_model):
 
 
 def test_a_part_that_is_not_there_cannot_be_asked_for(toy_model, tmp_path):
-    from xclip_cli.checkpoint import load_model, save
-    from xclip_cli.registry import Preprocessing
+    from xclip_cli.checkpoint.load import load_model
+    from xclip_cli.checkpoint.ours import save
+    from xclip_cli.checkpoint.registry import Preprocessing
 
     plain = load_model(toy_model).switched(cross_frame=False, mit_layers=0, prompt_layers=0)
     save(plain, tmp_path / "plain.safetensors", preprocessing=Preprocessing(36, 32), name="plain")

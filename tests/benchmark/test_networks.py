@@ -9,10 +9,10 @@ from safetensors.torch import save_file
 
 from xclip_cli.benchmark import rivals
 from xclip_cli.benchmark.networks import tagging
+from xclip_cli.checkpoint.registry import MODELS, Preprocessing
 from xclip_cli.errors import MissingExtraError, ModelError, UsageError
 from xclip_cli.model.openclip import FrozenClip
 from xclip_cli.model.xclip import Xclip
-from xclip_cli.registry import MODELS, Preprocessing
 
 
 @pytest.fixture(autouse=True)

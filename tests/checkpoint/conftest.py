@@ -5,7 +5,7 @@ import socket
 import pytest
 import torch
 
-from xclip_cli.keymap import TABLES
+from xclip_cli.checkpoint.keymap import TABLES
 from xclip_cli.model.config import TextConfig, VisionConfig, XclipConfig
 from xclip_cli.model.xclip import Xclip
 

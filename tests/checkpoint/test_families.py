@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 
 from xclip_cli import Tagger
 from xclip_cli.checkpoint import frozen
-from xclip_cli.preprocess import crops
+from xclip_cli.tagger.preprocess import crops
 from xclip_cli.video.types import Clip, VideoInfo
 
 TEXTS = ["a dog runs", "dunking a ball", "cooking dinner"]

@@ -7,9 +7,10 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from xclip_cli.checkpoint import frozen, load_model, open_checkpoint
+from xclip_cli.checkpoint import frozen
+from xclip_cli.checkpoint.load import load_model, open_checkpoint
+from xclip_cli.checkpoint.registry import CLIP, MODELS, Preprocessing
 from xclip_cli.errors import ModelError
-from xclip_cli.registry import CLIP, MODELS, Preprocessing
 
 TEXTS = ["a dog runs", "dunking a ball"]
 TOWERS = {
@@ -192,7 +193,7 @@ def test_pull_asks_for_weights_and_tokenizer(monkeypatch, tmp_path):
         asked.append((repository, name))
         return tmp_path / name
 
-    monkeypatch.setattr("xclip_cli.hub._download", download)
+    monkeypatch.setattr("xclip_cli.checkpoint.hub._download", download)
     frozen.pull("open_clip:PE-Core-B-16")
     assert asked == [("timm/PE-Core-B-16", "open_clip_model.safetensors")]
     asked.clear()

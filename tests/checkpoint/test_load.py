@@ -11,12 +11,13 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from xclip_cli.checkpoint import load_model, open_checkpoint, save
+from xclip_cli.checkpoint.load import load_model, open_checkpoint
+from xclip_cli.checkpoint.ours import save
+from xclip_cli.checkpoint.registry import MODELS, Preprocessing
 from xclip_cli.errors import ModelError, OutputError
 from xclip_cli.model.config import TextConfig, VisionConfig, XclipConfig
 from xclip_cli.model.text import tokenize
 from xclip_cli.model.xclip import Xclip
-from xclip_cli.registry import MODELS, Preprocessing
 
 PREPROCESSING = Preprocessing(36, 32, (0.1, 0.2, 0.3), (0.4, 0.5, 0.6), "bicubic")
 AUTHORS = {"antialias": False, "rounding": "round", "cropping": "mmcv"}
@@ -258,8 +259,8 @@ def test_half_precision_files_load_as_float32(published, tmp_path, published_con
 
 
 def test_the_video_half_never_reads_the_text_tower(ours, monkeypatch):
-    from xclip_cli.checkpoint import files
     from xclip_cli.checkpoint import ours as own_format
+    from xclip_cli.checkpoint import tensors as files
 
     read = []
 
@@ -375,7 +376,7 @@ def test_opening_imports_no_open_clip_and_is_quick(tmp_path):
     path = tmp_path / "mini.safetensors"
     save(Xclip(config).half(), path, preprocessing=Preprocessing(224, 224), name="mini")
     program = (
-        "import sys, time; start = time.process_time(); from xclip_cli.checkpoint import open_checkpoint\n"
+        "import sys, time; start = time.process_time(); from xclip_cli.checkpoint.load import open_checkpoint\n"
         "middle = time.process_time(); open_checkpoint(sys.argv[1]).video_model()\n"
         "print('open_clip' in sys.modules, (time.process_time() - middle) / (middle - start))"
     )

@@ -11,10 +11,11 @@ import zipfile
 import pytest
 import torch
 
-from xclip_cli.checkpoint import load_model, open_checkpoint, save
+from xclip_cli.checkpoint.load import load_model, open_checkpoint
+from xclip_cli.checkpoint.ours import save
+from xclip_cli.checkpoint.registry import Preprocessing
 from xclip_cli.errors import ModelError
 from xclip_cli.model.text import tokenize
-from xclip_cli.registry import Preprocessing
 
 
 @pytest.fixture
@@ -232,7 +233,7 @@ def test_the_optimizer_of_a_large_file_is_not_read(tmp_path, checkpoint_dict):
     path = tmp_path / "large.pth"
     torch.save({**checkpoint_dict, "optimizer": {"state": torch.zeros(100 << 20)}}, path)
     program = (
-        "import resource, sys; from xclip_cli.checkpoint import open_checkpoint\n"
+        "import resource, sys; from xclip_cli.checkpoint.load import open_checkpoint\n"
         "peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
         "before = peak(); open_checkpoint(sys.argv[1]).video_model(); print(peak() - before)"
     )

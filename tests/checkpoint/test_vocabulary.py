@@ -8,11 +8,12 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from xclip_cli.checkpoint import load_model, open_checkpoint, save
+from xclip_cli.checkpoint.load import load_model, open_checkpoint
+from xclip_cli.checkpoint.ours import save
 from xclip_cli.errors import LabelError, ModelError
 from xclip_cli.labels import from_names
 from xclip_cli.model.text import make_tokenizer
-from xclip_cli.textcache import text_features
+from xclip_cli.tagger.textcache import text_features
 
 
 @pytest.fixture

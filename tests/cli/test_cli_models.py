@@ -3,10 +3,10 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from xclip_cli import hub
+from xclip_cli.checkpoint import hub
+from xclip_cli.checkpoint.registry import MODELS
 from xclip_cli.cli.app import app
 from xclip_cli.errors import ModelError
-from xclip_cli.registry import MODELS
 
 run = CliRunner().invoke
 

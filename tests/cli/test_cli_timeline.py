@@ -116,7 +116,7 @@ def test_the_bar_of_cutting_counts_seconds_of_video(tmp_path, monkeypatch):
         return "copied"
 
     monkeypatch.setattr(progress, "bar", bar)
-    monkeypatch.setattr("xclip_cli.video.cutting.cut", cut)
+    monkeypatch.setattr("xclip_cli.outputs.cut.cut", cut)
     parts = [
         cuts.Part("a.mp4", 0.0, 4.0, "x"),
         cuts.Part("broken.mp4", 2.0, 4.0, "x"),

@@ -47,7 +47,7 @@ def test_tag_warns_once_unless_quiet(xclip, converted, clips):
 
 
 def test_finetune_warns_once_and_its_model_keeps_the_authors_pixels(xclip, converted, data, tmp_path):
-    from xclip_cli.checkpoint import open_checkpoint
+    from xclip_cli.checkpoint.load import open_checkpoint
 
     out = tmp_path / "run"
     done = xclip("finetune", data, "-o", out, "--model", converted, "--val", "0.5", "--regime", "linear")

@@ -5,15 +5,16 @@ import shutil
 import pytest
 import torch
 
-from xclip_cli.checkpoint import open_checkpoint, save
+from xclip_cli.checkpoint.load import open_checkpoint
+from xclip_cli.checkpoint.ours import save
+from xclip_cli.dataset import read_samples
 from xclip_cli.errors import UsageError
 from xclip_cli.finetune.run import ablate as run_ablation
 from xclip_cli.model.text import tokenize
 from xclip_cli.model.xclip import Xclip
 from xclip_cli.outputs.markdown import percent
-from xclip_cli.preprocess import preprocess
-from xclip_cli.samples import read_samples
 from xclip_cli.settings import FinetuneSettings
+from xclip_cli.tagger.preprocess import preprocess
 from xclip_cli.video.reader import open_reader, read_clip
 
 

@@ -11,7 +11,9 @@ from itertools import count
 import pytest
 import torch
 
-from xclip_cli.checkpoint import open_checkpoint, save
+from xclip_cli.checkpoint.load import open_checkpoint
+from xclip_cli.checkpoint.ours import save
+from xclip_cli.dataset import read_samples
 from xclip_cli.errors import Interrupted, OutputError, TrainingError, UsageError
 from xclip_cli.finetune import loop
 from xclip_cli.finetune.keep import SHARES, choose
@@ -19,10 +21,9 @@ from xclip_cli.finetune.loop import Epoch
 from xclip_cli.finetune.report import Report
 from xclip_cli.finetune.run import Ready, run
 from xclip_cli.model.text import tokenize
-from xclip_cli.preprocess import preprocess
-from xclip_cli.samples import read_samples
 from xclip_cli.settings import FinetuneSettings
-from xclip_cli.tagger import Tagger
+from xclip_cli.tagger.preprocess import preprocess
+from xclip_cli.tagger.tagger import Tagger
 from xclip_cli.video.reader import open_reader, read_clip
 
 

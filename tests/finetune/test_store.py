@@ -7,14 +7,14 @@ import numpy as np
 import pytest
 import torch
 
+from xclip_cli.checkpoint.registry import Preprocessing
+from xclip_cli.dataset import Sample, read_samples
+from xclip_cli.dataset.sources import leaks
 from xclip_cli.errors import StoreError
 from xclip_cli.finetune.augment import augment
 from xclip_cli.finetune.job import stacked
 from xclip_cli.finetune.store import VIEWS, ClipStore, seeded
-from xclip_cli.preprocess import preprocess
-from xclip_cli.registry import Preprocessing
-from xclip_cli.samples import Sample, read_samples
-from xclip_cli.samples.sources import leaks
+from xclip_cli.tagger.preprocess import preprocess
 from xclip_cli.video.pool import DecodePool
 from xclip_cli.video.reader import open_reader, read_clip
 

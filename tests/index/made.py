@@ -4,9 +4,9 @@ import os
 
 import numpy as np
 
-from xclip_cli.embeddings import Embeddings
 from xclip_cli.index.entries import Collection, Recipe, Stamp
 from xclip_cli.index.store import Store
+from xclip_cli.tagger.embeddings import Embeddings
 
 WIDTH = 16
 RECIPE = Recipe(4.0, 2.0, False, "float32", "auto")

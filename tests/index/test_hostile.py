@@ -13,8 +13,8 @@ from made import MODEL, WIDTH, add, features
 
 from xclip_cli.errors import StoreError
 from xclip_cli.index.entries import Stamp
+from xclip_cli.index.search import Query, Scope, example, find
 from xclip_cli.index.store import Store
-from xclip_cli.search import Query, Scope, example, find
 from xclip_cli.settings import TagSettings
 
 QUERY = Query(np.eye(WIDTH)[0], np.eye(WIDTH)[1:3])

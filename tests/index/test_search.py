@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from made import MODEL, WIDTH, add, features
 
 from xclip_cli.errors import LabelError, VideoError
+from xclip_cli.index.search import Query, Scope, example, find, peaks, stands_out
 from xclip_cli.index.store import Store
 from xclip_cli.labels import builtin
-from xclip_cli.search import Query, Scope, example, find, peaks, stands_out
 from xclip_cli.settings import TagSettings
 
 TEXTS = np.eye(WIDTH)[1:4]
@@ -185,8 +185,8 @@ print([name for name in ("torch", "cv2", "av", "open_clip", "safetensors") if na
 
 
 def test_a_name_in_another_language_is_searched_by_the_built_in_prompts(plain_model):
-    from xclip_cli.checkpoint import open_checkpoint
-    from xclip_cli.search import sentence
+    from xclip_cli.checkpoint.load import open_checkpoint
+    from xclip_cli.index.search import sentence
 
     named = replace(MODEL, fingerprint=open_checkpoint(plain_model).fingerprint)
     parts = [sentence(prompt, named, plain_model)[0] for prompt in builtin("sports").labels[1].prompts]
@@ -196,7 +196,7 @@ def test_a_name_in_another_language_is_searched_by_the_built_in_prompts(plain_mo
 
 
 def test_a_sentence_that_says_nothing_is_refused(store, known):
-    from xclip_cli.search import sentence
+    from xclip_cli.index.search import sentence
 
     with pytest.raises(LabelError):
         sentence("  ", known, "mini")

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from xclip_cli import keymap
+from xclip_cli.checkpoint import keymap
 from xclip_cli.model.config import TextConfig, VisionConfig, XclipConfig
 from xclip_cli.model.xclip import Xclip
 

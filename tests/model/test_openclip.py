@@ -5,7 +5,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from xclip_cli import keymap
+from xclip_cli.checkpoint import keymap
 from xclip_cli.errors import ModelError
 from xclip_cli.model.openclip import FrozenClip, native_config
 from xclip_cli.model.xclip import Xclip

@@ -32,7 +32,7 @@ from numbered_clips import packaged_clips, run_ffmpeg
 
 from xclip_cli.errors import VideoError
 from xclip_cli.files import one_line
-from xclip_cli.registry import Resize
+from xclip_cli.video.display import Resize
 from xclip_cli.video.pool import DecodePool
 from xclip_cli.video.source import shown
 from xclip_cli.video.stream import Windowing

@@ -13,8 +13,8 @@ import pytest
 from numbered_clips import WIDTH, number_in, run_ffmpeg
 
 from xclip_cli.errors import OutputError, VideoError
-from xclip_cli.video import cutting
-from xclip_cli.video.cutting import cut, cut_name, free_name
+from xclip_cli.outputs import cut as cutting
+from xclip_cli.outputs.cut import cut, cut_name, free_name
 from xclip_cli.video.reader import open_reader
 
 SOUND_FIRST = Path(__file__).resolve().parents[2].parent / "shared" / "cases" / "sound_first" / "a.mp4"
@@ -184,7 +184,7 @@ def test_hostile_and_missing_videos_are_errors_that_leave_nothing(tmp_path):
 
 
 def test_a_cut_that_hangs_is_killed(source, tmp_path, monkeypatch):
-    monkeypatch.setattr("xclip_cli.video.cutting.program", lambda code, *a: ["sleep", "60"])
+    monkeypatch.setattr("xclip_cli.outputs.cut.program", lambda code, *a: ["sleep", "60"])
     began = time.monotonic()
     with pytest.raises(VideoError, match=r"made no progress for 0\.2 s while it was cut"):
         cut(str(source), 0.0, 0.1, tmp_path / "cut.mp4", 0.2)

@@ -6,8 +6,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from xclip_cli.registry import Resize
-from xclip_cli.video.shrink import shrink
+from xclip_cli.video.display import Resize, shrink
 
 SIZES = [(120, 160), (161, 97), (33, 500), (500, 33), (48, 48), (7, 5), (1, 1), (314, 640), (1080, 1920)]
 

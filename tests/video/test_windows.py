@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from numbered_clips import number_in
 
 from xclip_cli.errors import VideoError
-from xclip_cli.registry import Resize
 from xclip_cli.video import stream
+from xclip_cli.video.display import Resize
 from xclip_cli.video.pool import DecodePool
 from xclip_cli.video.reader import open_reader, read_clip
 from xclip_cli.video.sampling import clip_times, steps, windows

@@ -8,7 +8,7 @@ import numpy as np
 import yaml
 from data import Archive
 
-from xclip_cli.tagger import Tagger
+from xclip_cli.tagger.tagger import Tagger
 
 EXAMPLES = yaml.safe_load(Path(__file__).with_name("examples.yaml").read_text())
 SIDE, FPS, NUM_FRAMES = 320, 25, 75

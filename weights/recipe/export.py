@@ -8,9 +8,9 @@ import torch
 from prepare import IMAGE_SIZE, MEAN, STD
 from train import config
 
-from xclip_cli.checkpoint import save
+from xclip_cli.checkpoint.ours import save
+from xclip_cli.checkpoint.registry import Preprocessing
 from xclip_cli.model.xclip import Xclip
-from xclip_cli.registry import Preprocessing
 
 
 def main() -> None:

@@ -18,9 +18,9 @@ from pathlib import Path
 import numpy as np
 
 from xclip_cli.labels import from_names
-from xclip_cli.tagger import Tagger
-from xclip_cli.textcache import text_features
-from xclip_cli.timeline import Found, Rules, Scored, segments
+from xclip_cli.tagger.tagger import Tagger
+from xclip_cli.tagger.textcache import text_features
+from xclip_cli.tagger.timeline import Found, Rules, Scored, segments
 
 SECONDS, AT_ONCE, COUNTS, SAME = 10, 5, (2, 5, 26, 92, 400, 700), 0.7
 STILLS = {"har15": 1, "sports22": 1, "instruments10": 1}  # of each name

@@ -12,12 +12,13 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from xclip_cli import hub
-from xclip_cli.checkpoint import TextEncoder, open_checkpoint
+from xclip_cli.checkpoint import hub
+from xclip_cli.checkpoint.base import TextEncoder
+from xclip_cli.checkpoint.load import open_checkpoint
+from xclip_cli.checkpoint.registry import MODELS, ModelSpec, Preprocessing
 from xclip_cli.model.config import XclipConfig
 from xclip_cli.model.text import count_tokens, tokenize
 from xclip_cli.model.xclip import Xclip
-from xclip_cli.registry import MODELS, ModelSpec, Preprocessing
 
 _PUBLISHED = re.compile(r"K400 (\d+\.\d)")
 _CONTEXT = 77

@@ -7,14 +7,14 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from xclip_cli import labels, tables
-from xclip_cli.classlist import NameIndex, key, read_class_list
+from xclip_cli import labels
+from xclip_cli.checkpoint.registry import MODELS
+from xclip_cli.dataset import Sample, label_names, read_samples
+from xclip_cli.dataset.rows import from_table
 from xclip_cli.errors import UsageError
-from xclip_cli.labels import LabelSet
+from xclip_cli.labels import LabelSet, tables
+from xclip_cli.labels.classlist import NameIndex, key, read_class_list
 from xclip_cli.labels.typed import understand
-from xclip_cli.registry import MODELS
-from xclip_cli.samples import Sample, label_names, read_samples
-from xclip_cli.samples.rows import from_table
 from xclip_cli.settings import AccuracySettings
 
 _ZERO_SHOT_CLASSES = 160

@@ -5,14 +5,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from xclip_cli import outputs
+from xclip_cli.benchmark.accuracy import PREDICTIONS, Evaluation, Scores, Variant
+from xclip_cli.dataset.metrics import class_accuracies
 from xclip_cli.errors import OutputError
 from xclip_cli.files import printable, write_text
-from xclip_cli.metrics import class_accuracies
 from xclip_cli.outputs.csv import table as table_csv
 from xclip_cli.outputs.markdown import Code, escaped, percent, table
-from xclip_cli.plots import draw_confusion, draw_reliability
-
-from .accuracy import PREDICTIONS, Evaluation, Scores, Variant
+from xclip_cli.outputs.plots import draw_confusion, draw_reliability
 
 
 def rows(evaluation: Evaluation) -> list[dict[str, str]]:

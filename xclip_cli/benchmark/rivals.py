@@ -7,10 +7,9 @@ and for TimeSformer (facebookresearch/TimeSformer) and VideoMAE (MCG-NJU/VideoMA
 import importlib.util
 from collections.abc import Callable
 
+from xclip_cli.benchmark.networks import Network, published, quiet
+from xclip_cli.checkpoint.registry import MODELS, ModelSpec
 from xclip_cli.errors import MissingExtraError, UsageError
-from xclip_cli.registry import MODELS, ModelSpec
-
-from .networks import Network, published, quiet
 
 # Frames of a clip and pixels of its sides, as torchvision measured its accuracy.
 _TORCHVISION = {

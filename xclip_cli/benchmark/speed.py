@@ -14,19 +14,18 @@ import numpy as np
 import torch
 
 from xclip_cli import __version__, labels
-from xclip_cli.device import precision, resolve_device
+from xclip_cli.benchmark.measure import Timing, clock, machine, matrix_product, peak_bytes, repeat
+from xclip_cli.benchmark.networks import Network, Tagging, tagging
+from xclip_cli.benchmark.rivals import choose, rival
 from xclip_cli.errors import OutputError
 from xclip_cli.files import write_text
 from xclip_cli.outputs.csv import table
-from xclip_cli.plots import draw_throughput
-from xclip_cli.preprocess import crops, normalise
-from xclip_cli.registry import Resize
+from xclip_cli.outputs.plots import draw_throughput
 from xclip_cli.settings import SpeedSettings, num_cores
+from xclip_cli.tagger.device import precision, resolve_device
+from xclip_cli.tagger.preprocess import crops, normalise, resizing
+from xclip_cli.video.display import Resize
 from xclip_cli.video.pool import DecodePool
-
-from .measure import Timing, clock, machine, matrix_product, peak_bytes, repeat
-from .networks import Network, Tagging, tagging
-from .rivals import choose, rival
 
 LABEL_COUNTS = (10, 400)
 _CALL_SECONDS = 8.0  # no batch is tried that would keep a network longer
@@ -215,7 +214,7 @@ def _gain(network: Network, batch: int, device: torch.device) -> float:
 
 def _parts(network: Tagging, settings: SpeedSettings, device: torch.device) -> dict[str, float]:
     """Milliseconds of what stands beside the encoder: decode, preprocess, and text and scoring by number of labels."""
-    frames, seconds = _decoded(settings, network.num_frames, network.preprocessing.resizing())
+    frames, seconds = _decoded(settings, network.num_frames, resizing(network.preprocessing))
     spec, parts = network.preprocessing, {"decode": seconds}
 
     def prepare():

@@ -10,14 +10,13 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from xclip_cli.checkpoint.registry import Preprocessing
+from xclip_cli.checkpoint.tensors import load_strictly
 from xclip_cli.errors import ModelError
 from xclip_cli.files import content_sha256
 from xclip_cli.model.config import XclipConfig
 from xclip_cli.model.text import make_tokenizer, make_tower, trim
 from xclip_cli.model.xclip import Xclip
-from xclip_cli.registry import Preprocessing
-
-from .files import load_strictly
 
 _CHUNK = 64  # texts encoded at once: 400 labels x 16 templates in one batch would need 70 GB
 

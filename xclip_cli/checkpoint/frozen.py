@@ -18,15 +18,14 @@ import open_clip
 import torch
 from torch import nn
 
-from xclip_cli import hub
+from xclip_cli.checkpoint import hub
+from xclip_cli.checkpoint.base import Checkpoint, TextEncoder, absent
+from xclip_cli.checkpoint.keymap import translate
+from xclip_cli.checkpoint.registry import CLIP, OPEN_CLIP_PREFIX, Preprocessing
+from xclip_cli.checkpoint.tensors import check_finite, load_strictly, read_pickle, read_safetensors, tensors_in
 from xclip_cli.errors import MissingExtraError, ModelError
-from xclip_cli.keymap import translate
 from xclip_cli.model.openclip import FrozenClip, native_config
 from xclip_cli.model.xclip import Xclip
-from xclip_cli.registry import CLIP, OPEN_CLIP_PREFIX, Preprocessing
-
-from .base import Checkpoint, TextEncoder, absent
-from .files import check_finite, load_strictly, read_pickle, read_safetensors, tensors_in
 
 NUM_FRAMES = 8
 _OPENAI = {"mean": CLIP[0], "std": CLIP[1], "interpolation": "bicubic", "resize_mode": "shortest"}

@@ -3,14 +3,13 @@
 import re
 from pathlib import Path
 
-from xclip_cli import hub
+from xclip_cli.checkpoint import hub
+from xclip_cli.checkpoint.base import Checkpoint, absent
+from xclip_cli.checkpoint.official import open_hugging_face, open_microsoft
+from xclip_cli.checkpoint.ours import open_ours, read_metadata
+from xclip_cli.checkpoint.registry import MODELS, OPEN_CLIP_PREFIX, ModelSpec, find
 from xclip_cli.errors import ModelError
 from xclip_cli.model.xclip import Xclip
-from xclip_cli.registry import MODELS, OPEN_CLIP_PREFIX, ModelSpec, find
-
-from .base import Checkpoint, absent
-from .official import open_hugging_face, open_microsoft
-from .ours import open_ours, read_metadata
 
 _SUFFIXES = (".safetensors", ".pth", ".pt", ".bin")
 
@@ -32,7 +31,7 @@ def open_checkpoint(name_or_path: str) -> Checkpoint:
     """
     name = str(name_or_path)
     if name.startswith(OPEN_CLIP_PREFIX):
-        from .frozen import open_frozen  # here, since it takes open_clip
+        from xclip_cli.checkpoint.frozen import open_frozen  # here, since it takes open_clip
 
         return open_frozen(name)
     if name in MODELS:

@@ -7,14 +7,13 @@ from pathlib import Path
 
 from torch import Tensor
 
-from xclip_cli import hub
+from xclip_cli.checkpoint import hub
+from xclip_cli.checkpoint.base import Checkpoint, understanding, xclip_checkpoint
+from xclip_cli.checkpoint.keymap import translate
+from xclip_cli.checkpoint.registry import OPEN_CLIP_PREFIX, ModelSpec, Preprocessing, as_published
+from xclip_cli.checkpoint.tensors import read_pickle, read_safetensors, tensors_in
 from xclip_cli.errors import ModelError
-from xclip_cli.keymap import translate
 from xclip_cli.model.config import HEAD_WIDTH, TextConfig, VisionConfig, XclipConfig
-from xclip_cli.registry import OPEN_CLIP_PREFIX, ModelSpec, Preprocessing, as_published
-
-from .base import Checkpoint, understanding, xclip_checkpoint
-from .files import read_pickle, read_safetensors, tensors_in
 
 
 def open_hugging_face(path: Path, name: str, spec: ModelSpec | None) -> Checkpoint:

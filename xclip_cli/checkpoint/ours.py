@@ -8,15 +8,13 @@ from typing import Any
 
 from torch import Tensor
 
+from xclip_cli.checkpoint.base import Checkpoint, understanding, xclip_checkpoint
+from xclip_cli.checkpoint.registry import Preprocessing
+from xclip_cli.checkpoint.tensors import check_finite, open_safetensors, read_safetensors
 from xclip_cli.errors import ModelError, OutputError
 from xclip_cli.files import replacing
-from xclip_cli.labels import from_names
 from xclip_cli.model.config import XclipConfig
 from xclip_cli.model.xclip import Xclip
-from xclip_cli.registry import Preprocessing
-
-from .base import Checkpoint, understanding, xclip_checkpoint
-from .files import check_finite, open_safetensors, read_safetensors
 
 METADATA_KEY, LABEL_FEATURES = "xclip", "label_features"
 FORMAT = 1
@@ -84,9 +82,10 @@ def open_ours(path: Path, about: Mapping, name: str | None) -> Checkpoint:
         if preprocessing.crop != config.vision.image_size:
             raise ValueError(f"frames of {preprocessing.crop} pixels for a network of {config.vision.image_size}")
         name, labels = name or str(about["name"]), about["labels"]
-        if not isinstance(labels, list | None):
-            raise TypeError(f"labels are {labels!r:.40}, no list")
-        known = _known(path, [label.prompts[0] for label in from_names(labels).labels], config) if labels else {}
+        names = labels if isinstance(labels, list) else []
+        if labels not in (None, names) or not all(isinstance(name, str) and name.isprintable() for name in names):
+            raise TypeError(f"labels are {labels!r:.40}, not a list of printable names")
+        known = _known(path, [name.strip() for name in names], config) if names else {}
 
     def read(wanted: Callable[[str], bool]) -> dict[str, Tensor]:
         return read_safetensors(path, lambda key: key != LABEL_FEATURES and wanted(key))

@@ -3,12 +3,12 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from xclip_cli.batch import find_videos
 from xclip_cli.cli import console, options, progress
 from xclip_cli.cli.tag_view import count_skipped
 from xclip_cli.errors import Interrupted
 from xclip_cli.files import make_folder
 from xclip_cli.labels import LabelSet
+from xclip_cli.runs.batch import find_videos
 from xclip_cli.settings import AccuracySettings, SpeedSettings
 
 

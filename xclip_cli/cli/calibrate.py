@@ -36,14 +36,14 @@ def calibrate(
     check_destination(output)
     if output.exists() and not overwrite:
         raise UsageError(f"the output {str(output)!r} is there already", "choose another -o, or add --overwrite")
-    from xclip_cli import calibrate as fitting  # here, so that every other command starts without it
     from xclip_cli import labels as label_sets
+    from xclip_cli.benchmark import calibrate as fitting  # here, so that every other command starts without it
     from xclip_cli.cli import chosen_labels, progress
+    from xclip_cli.dataset import label_names, read_samples
     from xclip_cli.labels import typed
-    from xclip_cli.plots import draw_reliability
+    from xclip_cli.outputs.plots import draw_reliability
     from xclip_cli.results import UNKNOWN
-    from xclip_cli.samples import label_names, read_samples
-    from xclip_cli.tagger import Tagger
+    from xclip_cli.tagger.tagger import Tagger
 
     with progress.spinner("loading the model"):
         tagger = Tagger(

@@ -11,7 +11,7 @@ def _offer(names: Callable[[], Iterable[str]]) -> Callable[[str], list[str]]:
 
 
 def _models() -> Iterable[str]:
-    from xclip_cli.registry import MODELS
+    from xclip_cli.checkpoint.registry import MODELS
 
     return MODELS
 

@@ -20,7 +20,7 @@ class Part(NamedTuple):
 
 def write(parts: Sequence[Part], inputs: Iterable[str], folder: Path, timeout_seconds: float, quiet: bool) -> int:
     """Writes each part to a file, names on stderr what fails, and gives how many did; no input is replaced."""
-    from xclip_cli.video import cutting  # here, since it takes PyAV
+    from xclip_cli.outputs import cut as cutting  # here, since it takes PyAV
 
     taken = {Path(video).name.casefold() for video in inputs}
     ways: Counter[str] = Counter()

@@ -5,8 +5,10 @@ import signal
 import statistics
 from pathlib import Path
 
-from xclip_cli.checkpoint import Checkpoint, open_checkpoint
+from xclip_cli.checkpoint.base import Checkpoint
+from xclip_cli.checkpoint.load import open_checkpoint
 from xclip_cli.cli import console, progress
+from xclip_cli.dataset.sources import Findings, leaks
 from xclip_cli.files import one_line
 from xclip_cli.finetune.clipsets import Splits
 from xclip_cli.finetune.job import check
@@ -14,7 +16,6 @@ from xclip_cli.finetune.loop import Epoch
 from xclip_cli.finetune.report import Report
 from xclip_cli.finetune.run import ABLATION_HEADS, Ready, ablate, run
 from xclip_cli.outputs.markdown import percent
-from xclip_cli.samples.sources import Findings, leaks
 from xclip_cli.settings import FinetuneSettings
 
 _FEW, _READING = 5, "reading clips"

@@ -65,12 +65,12 @@ def _build(
     from xclip_cli.cli import progress
 
     with progress.spinner("starting", quiet):
-        from xclip_cli.batch import find_videos
-        from xclip_cli.checkpoint import open_checkpoint
+        from xclip_cli.checkpoint.load import open_checkpoint
         from xclip_cli.cli import tag_view as view
-        from xclip_cli.engines import ray
         from xclip_cli.index.build import Build, collection_of
-        from xclip_cli.tagger import Tagger
+        from xclip_cli.runs import ray
+        from xclip_cli.runs.batch import find_videos
+        from xclip_cli.tagger.tagger import Tagger
 
     started = time.perf_counter()
     named, listed = options.read_paths(paths)

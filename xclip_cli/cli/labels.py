@@ -75,7 +75,7 @@ def _check_lengths(label_set, model: str) -> None:
     prompts = {prompt for entry in entries for prompt in entry.prompts}
     if model == TagSettings.model and all(prompt.isascii() and len(prompt) <= _FITS for prompt in prompts):
         return
-    from xclip_cli.checkpoint import open_checkpoint  # here, since it takes torch
-    from xclip_cli.textcache import check_lengths
+    from xclip_cli.checkpoint.load import open_checkpoint  # here, since it takes torch
+    from xclip_cli.tagger.textcache import check_lengths
 
     check_lengths(entries, prompts, open_checkpoint(model).text_encoder())

@@ -18,7 +18,7 @@ def merge(
 
     Every file needs its journal beside it, which says what it is. Whatever is not one run, whole, is refused.
     """
-    from xclip_cli import shards  # here, so that every other command starts without it
+    from xclip_cli.runs import shards  # here, so that every other command starts without it
 
     count = shards.merge(files, output, overwrite)
     if not quiet:

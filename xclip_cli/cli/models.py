@@ -4,11 +4,11 @@ from typing import Annotated
 
 import typer
 
-from xclip_cli import hub
+from xclip_cli.checkpoint import hub
+from xclip_cli.checkpoint.registry import MODELS, OPEN_CLIP_PREFIX, ModelSpec, Preprocessing, find
 from xclip_cli.cli import completions, console
 from xclip_cli.errors import ModelError
 from xclip_cli.files import one_line
-from xclip_cli.registry import MODELS, OPEN_CLIP_PREFIX, ModelSpec, Preprocessing, find
 
 app = typer.Typer(help="List, show, download and verify models.", no_args_is_help=True)
 
@@ -56,7 +56,7 @@ def _facts(spec: ModelSpec) -> dict[str, object]:
 
 def _facts_of_file(name: str) -> dict[str, object]:
     """Of what has no entry in the registry; what may be wrong about it is a warning."""
-    from xclip_cli.checkpoint import open_checkpoint  # here, since it takes torch
+    from xclip_cli.checkpoint.load import open_checkpoint  # here, since it takes torch
 
     checkpoint = open_checkpoint(name)
     for line in checkpoint.warnings:

@@ -332,7 +332,7 @@ def cluster_address(name: EngineName, address: str | None) -> str | None:
     Raises UsageError, and MissingExtraError without Ray.
     """
     if name is EngineName.ray:
-        from xclip_cli.engines import ray
+        from xclip_cli.runs import ray
 
         ray.check_installed()
         return address or "auto"

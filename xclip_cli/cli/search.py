@@ -39,9 +39,9 @@ def search(
     """
     if (sentence is None) == (like is None):
         raise UsageError("a search takes a sentence or --like, one of them", 'xclip search "a dog jumping"')
-    from xclip_cli import search as searching  # here, so that every other command starts without it
     from xclip_cli.cli import progress
     from xclip_cli.cli import search_view as view
+    from xclip_cli.index import search as searching  # here, so that every other command starts without it
     from xclip_cli.index.store import Store
 
     started = time.perf_counter()

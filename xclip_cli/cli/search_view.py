@@ -6,9 +6,9 @@ from pathlib import Path
 from xclip_cli.cli import console
 from xclip_cli.errors import OutputError, UsageError
 from xclip_cli.files import check_destination, make_folder, write_text
+from xclip_cli.index.search import Answer
 from xclip_cli.outputs.moments import DOCUMENTS
 from xclip_cli.results import SCORE_DIGITS, Moment, Segment, Tag, VideoResult, moment_rows
-from xclip_cli.search import Answer
 from xclip_cli.settings import TagSettings
 
 

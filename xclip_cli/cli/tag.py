@@ -65,12 +65,11 @@ def tag(
     from xclip_cli.cli import progress
 
     with progress.spinner("starting", quiet):  # here, so that every other command starts without it
-        from xclip_cli import batch, shards
-        from xclip_cli.checkpoint import open_checkpoint
+        from xclip_cli.checkpoint.load import open_checkpoint
         from xclip_cli.cli import chosen_labels, tag_files
         from xclip_cli.cli import tag_view as view
-        from xclip_cli.engines import ray
-        from xclip_cli.journal import Journal, Scratch
+        from xclip_cli.outputs.journal import Journal, Scratch
+        from xclip_cli.runs import batch, ray, shards
 
     started = time.perf_counter()
     settings = TagSettings(

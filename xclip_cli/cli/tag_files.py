@@ -5,14 +5,13 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from xclip_cli.batch import Batch
 from xclip_cli.cli import console, progress
 from xclip_cli.errors import UsageError, XclipError
-from xclip_cli.files import check_destination
+from xclip_cli.files import check_destination, identity
 from xclip_cli.outputs import html, xmp
 from xclip_cli.results import VideoResult
+from xclip_cli.runs.batch import Batch
 from xclip_cli.settings import TagSettings
-from xclip_cli.video.finding import identity
 
 
 @dataclass(frozen=True)
@@ -142,7 +141,7 @@ def write_report(
     path: Path, results: Sequence[VideoResult], settings: TagSettings, quiet: bool, title: str = "Tagged videos"
 ) -> None:
     """Writes the page of these results, with pictures of the videos."""
-    from xclip_cli.stills import strips
+    from xclip_cli.outputs.html.stills import strips
 
     tagged = [result.video for result in results if result.error is None]
     total = len(tagged) if len(tagged) > 1 else None  # of one video it only shows that something is done
@@ -154,7 +153,7 @@ def write_report(
 
 
 def _write_annotated(job: Batch, path: Path, quiet: bool) -> None:
-    from xclip_cli.annotate import annotate
+    from xclip_cli.outputs.annotate import annotate
 
     with progress.bar("seconds annotated", hidden=quiet, unit="s/s") as update:
         annotate(next(job.results), path, job.settings, lambda seconds, total: update(round(seconds), round(total)))

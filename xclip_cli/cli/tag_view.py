@@ -6,8 +6,7 @@ from pathlib import Path
 
 from rich.table import Table
 
-from xclip_cli.batch import Batch
-from xclip_cli.checkpoint import Checkpoint
+from xclip_cli.checkpoint.base import Checkpoint
 from xclip_cli.cli import console, cuts, progress
 from xclip_cli.errors import Interrupted, UsageError, VideoError
 from xclip_cli.files import index_dir, make_folder
@@ -16,9 +15,10 @@ from xclip_cli.index.tags import IndexedTags
 from xclip_cli.labels import typed
 from xclip_cli.outputs import FORMATS, check_format, format_of
 from xclip_cli.results import SCORE_DIGITS, Segment, VideoResult
+from xclip_cli.runs.batch import Batch
+from xclip_cli.runs.find import LINK, Found
+from xclip_cli.runs.shards import Shard
 from xclip_cli.settings import TagSettings
-from xclip_cli.shards import Shard
-from xclip_cli.video.finding import LINK, Found
 
 _MAX_REASONS = 8
 _GO_ON = "with -o FILE nothing finished is lost: run the same command again to go on"

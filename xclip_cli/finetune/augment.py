@@ -4,8 +4,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from xclip_cli.preprocess import channels_first, normalise, resized
-from xclip_cli.registry import Preprocessing, Resize
+from xclip_cli.checkpoint.registry import Preprocessing
+from xclip_cli.tagger.preprocess import channels_first, normalise, resized
+from xclip_cli.video.display import Resize
 
 _CROP_SCALES = (1, 0.875, 0.75, 0.66)
 _JITTER, _JITTER_PROBABILITY, _GREY_PROBABILITY = 0.4, 0.8, 0.2

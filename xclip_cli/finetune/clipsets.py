@@ -5,11 +5,11 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from xclip_cli.dataset import Sample, label_names, read_samples
+from xclip_cli.dataset.folds import by_source, deal
+from xclip_cli.dataset.sources import Findings, number_sources
 from xclip_cli.errors import UsageError
 from xclip_cli.files import printable
-from xclip_cli.samples import Sample, label_names, read_samples
-from xclip_cli.samples.folds import by_source, deal
-from xclip_cli.samples.sources import Findings, number_sources
 from xclip_cli.settings import FinetuneSettings
 
 

@@ -14,20 +14,19 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from xclip_cli.checkpoint import Checkpoint
-from xclip_cli.device import precision, resolve_device
+from xclip_cli.checkpoint.base import Checkpoint
+from xclip_cli.dataset import Sample
+from xclip_cli.dataset.sources import Findings
 from xclip_cli.errors import StoreError, UsageError
+from xclip_cli.finetune.clipsets import Splits, find_clips
+from xclip_cli.finetune.learner import Front, Learner, choose_front
+from xclip_cli.finetune.regimes import NOTHING, Regime, Schedule, choose_regime
+from xclip_cli.finetune.store import ClipStore
 from xclip_cli.labels import from_names
 from xclip_cli.model.xclip import Xclip
-from xclip_cli.samples import Sample
-from xclip_cli.samples.sources import Findings
 from xclip_cli.settings import FinetuneSettings
+from xclip_cli.tagger.device import precision, resolve_device
 from xclip_cli.video.pool import DecodePool
-
-from .clipsets import Splits, find_clips
-from .learner import Front, Learner, choose_front
-from .regimes import NOTHING, Regime, Schedule, choose_regime
-from .store import ClipStore
 
 _EVALUATED_AT_ONCE = 8
 _START = timedelta(minutes=5)  # for all processes to begin

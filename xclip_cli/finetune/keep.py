@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from xclip_cli.metrics import hits, share
+from xclip_cli.dataset.metrics import hits, share
 
 SHARES = tuple(i / 10 for i in range(10, -1, -1))  # of the original weights, that `--keep auto` chooses from
 _ERRORS = 1.64  # standard errors by which a gain must exceed nothing: 95 %, one-sided

@@ -7,11 +7,10 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from xclip_cli.errors import UsageError
+from xclip_cli.finetune.regimes import Regime, is_new
 from xclip_cli.model.block import Attention, Mlp, parameter
 from xclip_cli.model.text import make_tokenizer, trim
 from xclip_cli.model.xclip import VideoFeatures, Xclip, cosine
-
-from .regimes import Regime, is_new
 
 
 class Front:

@@ -18,18 +18,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from xclip_cli.device import precision
+from xclip_cli.dataset import Sample
 from xclip_cli.errors import Interrupted, OutputError, TrainingError, UsageError
-from xclip_cli.files import replacing
-from xclip_cli.records import checked
-from xclip_cli.samples import Sample
-
-from .augment import mix
-from .job import Job, class_indices, evaluate, stacked
-from .keep import top
-from .learner import Learner
-from .regimes import LABEL_SMOOTHING, Schedule, parameter_groups
-from .store import seeded
+from xclip_cli.files import checked, replacing
+from xclip_cli.finetune.augment import mix
+from xclip_cli.finetune.job import Job, class_indices, evaluate, stacked
+from xclip_cli.finetune.keep import top
+from xclip_cli.finetune.learner import Learner
+from xclip_cli.finetune.regimes import LABEL_SMOOTHING, Schedule, parameter_groups
+from xclip_cli.finetune.store import seeded
+from xclip_cli.tagger.device import precision
 
 _LOADERS, _BATCHES_AHEAD = 2, 2
 _MAX_NORM = 1.0

@@ -9,16 +9,15 @@ from typing import Any
 import yaml
 from torch import Tensor
 
+from xclip_cli.dataset.metrics import confusion
+from xclip_cli.dataset.sources import Findings, leaks
 from xclip_cli.errors import OutputError
 from xclip_cli.files import printable, write_text
-from xclip_cli.metrics import confusion
+from xclip_cli.finetune.clipsets import Splits
+from xclip_cli.finetune.job import class_indices
+from xclip_cli.finetune.keep import top
 from xclip_cli.outputs.markdown import escaped, percent, table
-from xclip_cli.plots import draw_confusion, draw_curves
-from xclip_cli.samples.sources import Findings, leaks
-
-from .clipsets import Splits
-from .job import class_indices
-from .keep import top
+from xclip_cli.outputs.plots import draw_confusion, draw_curves
 
 _MOST_PAIRS, _MOST_FILES = 10, 3
 

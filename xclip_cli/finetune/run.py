@@ -13,21 +13,21 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from xclip_cli import __version__
-from xclip_cli.checkpoint import Checkpoint, save
+from xclip_cli.checkpoint.base import Checkpoint
+from xclip_cli.checkpoint.ours import save
+from xclip_cli.dataset import Sample, label_names
+from xclip_cli.dataset.sources import Findings
 from xclip_cli.errors import OutputError, UsageError
 from xclip_cli.files import make_folder, printable, write_text
+from xclip_cli.finetune.clipsets import Splits
+from xclip_cli.finetune.job import Job, OnProgress, by_name, class_indices, evaluate, opened, prompts
+from xclip_cli.finetune.keep import SHARES, choose, helps, interpolate, top
+from xclip_cli.finetune.learner import Learner, choose_front, merge
+from xclip_cli.finetune.loop import Epoch, State, train
+from xclip_cli.finetune.probe import WAYS, Probe, Videos
+from xclip_cli.finetune.report import Report, Scores, write_metrics
 from xclip_cli.outputs.markdown import Code, escaped, percent, table
-from xclip_cli.samples import Sample, label_names
-from xclip_cli.samples.sources import Findings
 from xclip_cli.settings import FinetuneSettings
-
-from .clipsets import Splits
-from .job import Job, OnProgress, by_name, class_indices, evaluate, opened, prompts
-from .keep import SHARES, choose, helps, interpolate, top
-from .learner import Learner, choose_front, merge
-from .loop import Epoch, State, train
-from .probe import WAYS, Probe, Videos
-from .report import Report, Scores, write_metrics
 
 STATE, MODEL = "state.pt", "model.safetensors"
 _PLAIN = {"cross_frame": False, "mit_layers": 0, "prompt_layers": 0}

@@ -15,17 +15,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from xclip_cli.checkpoint.registry import Preprocessing
+from xclip_cli.dataset import Sample
+from xclip_cli.dataset.sources import THUMBNAIL, Findings, thumbnails
 from xclip_cli.errors import OutputError, VideoError
-from xclip_cli.files import cache_dir, content_sha256, replacing
-from xclip_cli.preprocess import preprocess
-from xclip_cli.records import checked
-from xclip_cli.registry import Preprocessing
-from xclip_cli.samples import Sample
-from xclip_cli.samples.sources import THUMBNAIL, Findings, thumbnails
+from xclip_cli.files import cache_dir, checked, content_sha256, replacing
+from xclip_cli.finetune.augment import augment
+from xclip_cli.tagger.preprocess import preprocess, resizing
 from xclip_cli.video.pool import DecodePool
 from xclip_cli.video.types import Clip
-
-from .augment import augment
 
 CANDIDATES = 3  # frames of each part of a video that training chooses from; the middle one is what tagging looks at
 VIEWS = 4  # of each training clip, where features are kept
@@ -130,7 +128,7 @@ class ClipStore:
 
     def _submit(self, sample: Sample):
         span = (sample.start_seconds, sample.end_seconds)
-        return self.pool.submit(sample.path, self.num_frames, CANDIDATES, *span, resize=self.spec.resizing())
+        return self.pool.submit(sample.path, self.num_frames, CANDIDATES, *span, resize=resizing(self.spec))
 
     def _finish(self, sample: Sample, outcome: Seen | Future, varied: bool) -> tuple[Sample, Seen | VideoError]:
         if isinstance(outcome, Seen):

@@ -6,14 +6,14 @@ from pathlib import Path
 
 import numpy as np
 
-from xclip_cli.checkpoint import Checkpoint
-from xclip_cli.embeddings import Embeddings
+from xclip_cli.checkpoint.base import Checkpoint
 from xclip_cli.errors import VideoError
 from xclip_cli.files import content_sha256, hash_file
 from xclip_cli.index.entries import Collection, Recipe, Stamp
 from xclip_cli.index.store import Store
 from xclip_cli.results import VideoResult
 from xclip_cli.settings import TagSettings
+from xclip_cli.tagger.embeddings import Embeddings
 from xclip_cli.video.source import shown
 from xclip_cli.video.stream import Windowing
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from xclip_cli.errors import UsageError
-from xclip_cli.records import checked, from_json
+from xclip_cli.files import checked, from_json
 
 _INTEGERS = (-(2**63), 2**63 - 1)  # of SQLite
 

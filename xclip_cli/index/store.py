@@ -15,12 +15,12 @@ from pathlib import Path
 
 import numpy as np
 
-from xclip_cli.embeddings import Embeddings
 from xclip_cli.errors import StoreError, UsageError
+from xclip_cli.files import checked, from_json
 from xclip_cli.index.database import check_tables, connect, make_tables
 from xclip_cli.index.entries import Collection, Entry, Stamp, Status
 from xclip_cli.index.rows import Rows, append, copy, row_bytes
-from xclip_cli.records import checked, from_json
+from xclip_cli.tagger.embeddings import Embeddings
 
 FORMAT = 2
 _OURS = re.compile(r"index\.sqlite(-\w+)?|model-\d+-\d+\.rows")

@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 
-from xclip_cli.checkpoint import Checkpoint
+from xclip_cli.checkpoint.base import Checkpoint
 from xclip_cli.errors import UsageError
 from xclip_cli.index.build import collection_of
 from xclip_cli.index.entries import Stamp
@@ -12,7 +12,7 @@ from xclip_cli.index.store import Store
 from xclip_cli.labels import LabelSet
 from xclip_cli.results import VideoResult
 from xclip_cli.settings import TagSettings
-from xclip_cli.tagger import Tagger
+from xclip_cli.tagger.tagger import Tagger
 from xclip_cli.video.source import shown
 
 

@@ -4,8 +4,8 @@ A label file is YAML (a list of labels, or a mapping with `name`, `template`, `l
 `.txt` with one label a line, numbered (`1 ApplyEyeMakeup`) or not, or `.csv` with `id,name`.
 """
 
-from .labelfile import builtin, builtin_names, builtin_outline, dump, load
-from .labelset import Calibration, Label, LabelSet, combine, from_names
+from xclip_cli.labels.labelfile import builtin, builtin_names, builtin_outline, dump, load
+from xclip_cli.labels.labelset import Calibration, Label, LabelSet, combine, from_names
 
 __all__ = [
     "Calibration",

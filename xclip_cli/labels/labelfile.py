@@ -5,12 +5,11 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from xclip_cli.classlist import numbered_lines, read_class_list
 from xclip_cli.errors import LabelError, UsageError
 from xclip_cli.files import labelsets_dir
-from xclip_cli.tables import read_text
-
-from .labelset import TEMPERATURES, Calibration, Label, LabelSet, check_template, plain_label, shortened
+from xclip_cli.labels.classlist import numbered_lines, read_class_list
+from xclip_cli.labels.labelset import TEMPERATURES, Calibration, Label, LabelSet, check_template, plain_label, shortened
+from xclip_cli.labels.tables import read_text
 
 MAX_BYTES = 1_000_000
 MAX_LABELS = 20_000
@@ -111,7 +110,7 @@ def _from_csv(path: Path) -> LabelSet:
 
 
 def _from_yaml(text: str, path: Path, about: str) -> LabelSet:
-    from . import yamltree
+    from xclip_cli.labels import yamltree
 
     root = yamltree.parse(text, str(path))
     top = root.fields("label set", _TOP_KEYS) if root.kind == "map" else {"labels": root}

@@ -11,8 +11,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import astuple, dataclass, field, replace
 from functools import cached_property
 
-from xclip_cli.classlist import spelling
 from xclip_cli.errors import LabelError
+from xclip_cli.labels.classlist import spelling
 
 MAX_CHARACTERS = 1_000
 TEMPERATURES = (0.01, 100.0)

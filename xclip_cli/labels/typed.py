@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from xclip_cli.labels import Label, LabelSet, builtin, builtin_names, builtin_outline, from_names
 from xclip_cli.labels.labelset import is_foreign
-from xclip_cli.tables import is_missing
+from xclip_cli.labels.tables import is_missing
 
 _OTHER_SEPARATOR = re.compile(r"\s*[;|\t\n]\s*")
 _FIRST = "everyday"  # the set whose words are meant where several have one

@@ -4,8 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .block import Attention, Mlp, parameter
-from .config import TextConfig
+from xclip_cli.model.block import Attention, Mlp, parameter
+from xclip_cli.model.config import TextConfig
 
 EPSILON = 1e-12  # of every layer norm
 

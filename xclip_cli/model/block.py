@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .config import Activation
+from xclip_cli.model.config import Activation
 
 
 def activate(x: Tensor, activation: Activation) -> Tensor:

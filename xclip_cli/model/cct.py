@@ -6,9 +6,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from .block import Attention, Block, parameter
-from .config import Activation, XclipConfig
-from .stem import make_stem
+from xclip_cli.model.block import Attention, Block, parameter
+from xclip_cli.model.config import Activation, XclipConfig
+from xclip_cli.model.stem import make_stem
 
 
 class Message(nn.Module):

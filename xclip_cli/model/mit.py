@@ -2,8 +2,8 @@
 
 from torch import Tensor, nn
 
-from .block import Block, parameter
-from .config import XclipConfig
+from xclip_cli.model.block import Block, parameter
+from xclip_cli.model.config import XclipConfig
 
 
 class FrameIntegration(nn.Module):

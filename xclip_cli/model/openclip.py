@@ -3,9 +3,8 @@
 from torch import Tensor, nn
 
 from xclip_cli.errors import ModelError
-
-from .config import TextConfig, VisionConfig, XclipConfig
-from .xclip import VideoFeatures, at_temperature, cosine, mean_of_frames
+from xclip_cli.model.config import TextConfig, VisionConfig, XclipConfig
+from xclip_cli.model.xclip import VideoFeatures, at_temperature, cosine, mean_of_frames
 
 _TEXT_PARTS = ("text", "text_decoder", "transformer", "token_embedding", "ln_final", "positional_embedding")
 _TEXT_PARTS += ("text_projection", "attn_mask")

@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor, nn
 
-from .block import Attention, Mlp
-from .config import Activation, XclipConfig
+from xclip_cli.model.block import Attention, Mlp
+from xclip_cli.model.config import Activation, XclipConfig
 
 
 class PromptLayer(nn.Module):

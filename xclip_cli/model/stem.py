@@ -6,8 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .block import parameter
-from .config import VisionConfig
+from xclip_cli.model.block import parameter
+from xclip_cli.model.config import VisionConfig
 
 # EfficientNet-Lite: expansion, kernel, stride, channels, repeats of each stage (tensorflow/tpu, efficientnet/lite).
 STAGES = (

@@ -10,10 +10,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .bert import BertTower
-from .block import Block, parameter
-from .config import Activation, TextConfig
-from .wordpiece import WordPiece
+from xclip_cli.model.bert import BertTower
+from xclip_cli.model.block import Block, parameter
+from xclip_cli.model.config import Activation, TextConfig
+from xclip_cli.model.wordpiece import WordPiece
 
 
 class Tokenizer(NamedTuple):

@@ -11,7 +11,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from .config import SPECIAL_TOKENS
+from xclip_cli.model.config import SPECIAL_TOKENS
 
 _, UNKNOWN, START, END = SPECIAL_TOKENS
 LONGEST_WORD = 100  # letters; a longer word is unknown

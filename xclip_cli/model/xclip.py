@@ -10,13 +10,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from xclip_cli.errors import ModelError
-
-from .block import initialise
-from .cct import FrameEncoder
-from .config import XclipConfig
-from .mit import FrameIntegration
-from .prompt import VideoPrompts
-from .text import make_tower, trim
+from xclip_cli.model.block import initialise
+from xclip_cli.model.cct import FrameEncoder
+from xclip_cli.model.config import XclipConfig
+from xclip_cli.model.mit import FrameIntegration
+from xclip_cli.model.prompt import VideoPrompts
+from xclip_cli.model.text import make_tower, trim
 
 
 class VideoFeatures(NamedTuple):

@@ -7,7 +7,7 @@ from itertools import islice
 from typing import TypeVar
 
 from xclip_cli.errors import VideoError
-from xclip_cli.registry import Resize
+from xclip_cli.video.display import Resize
 from xclip_cli.video.pool import DecodePool, Session
 from xclip_cli.video.source import check_file
 from xclip_cli.video.types import Clip

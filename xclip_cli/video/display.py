@@ -5,16 +5,43 @@ from fractions import Fraction
 from typing import NamedTuple
 
 import numpy as np
+from PIL import Image
 
 from xclip_cli.errors import VideoError
-from xclip_cli.registry import Resize
-from xclip_cli.video.shrink import shrink
 
 MAX_FRAME_PIXELS = 100_000_000
 MAX_CLIP_BYTES = 4 * 2**30
 # Pixels nearly square are a rounding of some encoder, of which stretching would only make a blur; pixels of an absurd
 # shape are a mistake in the file.
 _UNSEEN_STRETCH, _MAX_STRETCH = 1.01, 16
+LONGEST = 32  # a frame of 2 x 10000 pixels, resized by its short side, would fill gigabytes
+
+
+@dataclass(frozen=True)
+class Resize:
+    """How a frame's size changes.
+
+    ``shortest``: the short side becomes ``size`` pixels, the long one in proportion, its fraction dropped (rounding
+    ``floor``) or rounded (``round``); of a side longer than LONGEST times the other only the middle is taken.
+    ``squash``: both sides become ``size`` pixels. ``antialias``: the filter is as wide as what becomes one pixel, as
+    Pillow's; else it looks at the nearest 2 x 2 pixels (``bilinear``) or 4 x 4 (``bicubic``), as OpenCV's.
+    """
+
+    size: int
+    mode: str
+    interpolation: str
+    antialias: bool
+    rounding: str
+
+    def target(self, width: int, height: int) -> tuple[int, int]:
+        """Width and height, in pixels, of what a frame of this width and height becomes."""
+        if self.mode == "squash":
+            return self.size, self.size
+        short, long = min(width, height), max(width, height)
+        long = min(long, LONGEST * short)
+        # The order of the operations is torchvision's and mmcv's: another would round other fractions.
+        long = int(self.size * long / short) if self.rounding == "floor" else int(long * (self.size / short) + 0.5)
+        return (long, self.size) if width >= height else (self.size, long)
 
 
 class Orientation(NamedTuple):
@@ -100,3 +127,37 @@ class Display:
     def _check(self, width: int, height: int) -> None:
         if width * height > MAX_FRAME_PIXELS:
             raise VideoError(f"{self.name} has frames of {width}x{height}; at most {MAX_FRAME_PIXELS} pixels are read")
+
+
+def shrink(image: np.ndarray, resize: Resize) -> np.ndarray:
+    """The image uint8 (H, W, 3), resized: uint8 (h, w, 3), C-contiguous. One that fits comes back as it is.
+
+    Antialiased resizing is Pillow's, which torch's is within one grey level; without antialiasing it is OpenCV's.
+    """
+    height, width = image.shape[:2]
+    target = resize.target(width, height)
+    if target == (width, height):
+        return np.ascontiguousarray(image)
+    if resize.mode == "shortest":
+        image = _middle(image)
+    return _antialiased(image, target, resize) if resize.antialias else _nearby(image, target, resize)
+
+
+def _middle(image: np.ndarray) -> np.ndarray:
+    """What is looked at of a frame like a thread."""
+    height, width = image.shape[:2]
+    limit = LONGEST * min(height, width)
+    top, left = max(height - limit, 0) // 2, max(width - limit, 0) // 2
+    return image[top : top + limit, left : left + limit]
+
+
+def _antialiased(image: np.ndarray, target: tuple[int, int], resize: Resize) -> np.ndarray:
+    filters = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
+    return np.array(Image.fromarray(image).resize(target, filters[resize.interpolation]))
+
+
+def _nearby(image: np.ndarray, target: tuple[int, int], resize: Resize) -> np.ndarray:
+    import cv2
+
+    filters = {"bilinear": cv2.INTER_LINEAR, "bicubic": cv2.INTER_CUBIC}
+    return cv2.resize(np.ascontiguousarray(image), target, interpolation=filters[resize.interpolation])

@@ -10,8 +10,8 @@ from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field
 from functools import partial
 
-from xclip_cli.registry import Resize
 from xclip_cli.settings import num_cores
+from xclip_cli.video.display import Resize
 from xclip_cli.video.process import program, starting
 from xclip_cli.video.reader import check_reader
 from xclip_cli.video.stream import Stream, Windowing, pieces

@@ -7,8 +7,8 @@ from contextlib import closing
 import numpy as np
 
 from xclip_cli.errors import MissingExtraError, UsageError, VideoError
-from xclip_cli.registry import Resize
 from xclip_cli.settings import READERS
+from xclip_cli.video.display import Resize
 from xclip_cli.video.sampling import clip_times
 from xclip_cli.video.source import film_offset, is_picture, read_head, shown
 from xclip_cli.video.types import Clip, Frames, Probe, Reader, Video, VideoInfo

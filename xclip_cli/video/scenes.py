@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from xclip_cli.registry import Resize
+from xclip_cli.video.display import Resize
 from xclip_cli.video.sampling import stretches, within
 from xclip_cli.video.types import Video
 

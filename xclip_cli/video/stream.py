@@ -16,8 +16,8 @@ from functools import partial
 import numpy as np
 
 from xclip_cli.errors import MissingExtraError, VideoError
-from xclip_cli.registry import Resize
 from xclip_cli.settings import TagSettings
+from xclip_cli.video.display import Resize
 from xclip_cli.video.sampling import Windows, steps, windows
 from xclip_cli.video.source import shown
 from xclip_cli.video.types import Clip, VideoInfo

@@ -6,8 +6,7 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from xclip_cli.registry import Resize
-from xclip_cli.video.display import Display
+from xclip_cli.video.display import Display, Resize
 
 # Time stamps are rounded to a clock that may tick in milliseconds.
 TOLERANCE_SECONDS = 0.0005

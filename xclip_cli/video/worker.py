@@ -21,7 +21,7 @@ from dataclasses import asdict, replace
 import numpy as np
 
 from xclip_cli.errors import VideoError, XclipError
-from xclip_cli.registry import Resize
+from xclip_cli.video.display import Resize
 from xclip_cli.video.process import (
     ANSWER,
     ENVIRONMENT,

@@ -1,0 +1,238 @@
+"""Questions to an index: a sentence or an example -> the moments of all videos that come nearest, exactly.
+
+A question is compared, by cosine, with every window that is kept. What it costs is reading them once; neither torch nor
+a video is touched where the sentence was asked before.
+"""
+
+import os
+import re
+from dataclasses import asdict, dataclass, replace
+from heapq import nlargest
+from statistics import NormalDist
+from typing import NamedTuple
+
+import numpy as np
+
+from xclip_cli.checkpoint import hub
+from xclip_cli.checkpoint.registry import MODELS
+from xclip_cli.errors import VideoError
+from xclip_cli.files import content_sha256
+from xclip_cli.index.entries import Collection
+from xclip_cli.index.store import Store
+from xclip_cli.labels import Label, LabelSet, builtin
+from xclip_cli.labels.typed import is_foreign, script_warnings, understand
+from xclip_cli.results import Moment
+from xclip_cli.settings import TagSettings
+from xclip_cli.tagger.textcache import prompt_features
+from xclip_cli.tagger.timeline import cells, split_at_jumps
+from xclip_cli.video.source import shown
+
+_BY_CHANCE = 0.25  # of searches for what is not there: those in which a window may seem to stand out
+
+
+@dataclass(frozen=True)
+class Scope:
+    """Where to look: in a folder or a video (its real path), in files changed since a time in nanoseconds."""
+
+    place: str | None = None
+    since_ns: int = 0
+
+
+class Query(NamedTuple):
+    """What to look for: features (E,) of a sentence, or of an example (``like``).
+
+    ``texts`` (T, E) are those of general texts, of unit length, by which a moment is judged.
+    """
+
+    features: np.ndarray
+    texts: np.ndarray
+    like: bool = False
+
+
+class Answer(NamedTuple):
+    """Moments, best first, of so many ``windows``; ``lost`` files were passed over: they are gone or have changed."""
+
+    moments: list[Moment]
+    lost: list[str]
+    windows: int
+
+
+def collection(store: Store, model: str) -> Collection:
+    """What the index holds of a model, a name or a path. Raises UsageError, ModelError.
+
+    The model is known by the bytes of its file alone, where these decide all; else it is opened, which takes torch.
+    """
+    path = hub.local_file(MODELS[model]) if model in MODELS else hub.user_path(model)
+    if path is not None and path.is_file():
+        weights = content_sha256(path)
+        if any(known.weights == weights for known in store.collections()):
+            return store.find(model, weights=weights)
+    from xclip_cli.checkpoint.load import open_checkpoint
+
+    checkpoint = open_checkpoint(model)
+    return store.find(checkpoint.name, fingerprint=checkpoint.fingerprint)
+
+
+def sentence(text: str, known: Collection, model: str) -> tuple[np.ndarray, list[str]]:
+    """Return the features float32 (E,) of a sentence, and warnings about it.
+
+    A name that a built-in label set has in another language is searched by that label's prompts; one that a tuned model
+    has, as it stands. Raises LabelError for a text that is empty or longer than the model reads.
+    """
+    typed = LabelSet("search", (Label(text.strip(), (text.strip(),)),))
+    own = None
+    if is_foreign(text) and model not in MODELS:
+        from xclip_cli.checkpoint.load import open_checkpoint
+
+        own = open_checkpoint(model).default_labels
+    [label] = understand(typed, own).labels
+    features = prompt_features([label], _Named(known.fingerprint, model))
+    return np.mean([_unit(features[prompt]) for prompt in label.prompts], axis=0), script_warnings([label], own)
+
+
+def general_texts(known: Collection, model: str) -> np.ndarray:
+    """Return the features float32 (T, E), of unit length, of what the built-in label set `background` names."""
+    labels = builtin("background").labels
+    features = prompt_features(labels, _Named(known.fingerprint, model))
+    return np.stack([_unit(features[prompt]) for label in labels for prompt in label.prompts])
+
+
+@dataclass(frozen=True)
+class _Named:
+    """As much of a checkpoint as text features take, opened only where they are not on the disk."""
+
+    fingerprint: str
+    name: str
+
+    def text_encoder(self):
+        from xclip_cli.checkpoint.load import open_checkpoint
+
+        return open_checkpoint(self.name).text_encoder()
+
+
+def example(text: str, store: Store, known: Collection, settings: TagSettings) -> np.ndarray:
+    """What to look for, float32 (E,), as a video: ``clip.mp4``, or ``clip.mp4@12.5`` for what is seen at that second.
+
+    A video of the index is not decoded. Raises VideoError.
+    """
+    path, at = _video_and_moment(text)
+    with store.reading():
+        entry = store.entry(known, os.path.realpath(path))
+        kept = store.read(known, entry) if entry is not None and entry.holds else None
+    if kept is None:
+        return _features(path, at, known.recipe.window_seconds, settings)
+    if at is None:
+        return kept.whole
+    if at >= kept.end_seconds:
+        raise VideoError(f"{shown(path)} has no moment {at:g} s: it ends at {kept.end_seconds:.3f} s")
+    return kept.windows[np.abs(kept.spans.mean(axis=1) - at).argmin()]
+
+
+def _video_and_moment(text: str) -> tuple[str, float | None]:
+    path, _, at = text.rpartition("@")
+    if not path or os.path.exists(text) or not re.fullmatch(r"\d+(\.\d*)?", at):
+        return text, None
+    return path, float(at)
+
+
+def _features(path: str, at: float | None, window_seconds: float, settings: TagSettings) -> np.ndarray:
+    from xclip_cli.tagger.tagger import Tagger
+    from xclip_cli.video.pool import DecodePool
+
+    tagger = Tagger(**asdict(settings))
+    start = None if at is None else max(0.0, at - window_seconds / 2)
+    span = start, None if at is None else start + window_seconds
+    with DecodePool(settings.reader, 1, settings.decode_timeout_seconds) as pool:
+        clip = pool.submit(path, tagger.checkpoint.num_frames, 1, *span, resize=tagger.resize).result()
+    return tagger.encode([clip]).video[0].float().numpy(force=True)
+
+
+def find(store: Store, known: Collection, query: Query, top_k: int, scope: Scope) -> Answer:
+    """The ``top_k`` moments that come nearest to a query, those of one video apart from each other.
+
+    Videos are taken from the one with the best window down, until what is left cannot be among the best.
+    """
+    found: list[tuple[Moment, int]] = []  # and the row of its best window
+    lost = []
+    with store.reading():
+        rows = store.rows(known)
+        spans = [(0, rows.num_rows)] if scope == Scope() else store.spans(known, scope.place, scope.since_ns)
+        cosines = rows.cosines(query.features, spans)
+        compared = cosines > -np.inf
+        usual = cosines.mean(where=compared, dtype=np.float64) if compared.any() else 0.0
+        while compared.any() and cosines[best := int(cosines.argmax())] > -np.inf:
+            if len(found) == top_k and found[-1][0].score >= cosines[best]:
+                break
+            entry = store.holder(known, best)
+            own = slice(best, best + 1) if entry is None else slice(entry.first, entry.first + entry.count)
+            if entry is not None and entry.holds:
+                spans, end = store.timeline(entry)
+                own_moments = _moments(entry.path, spans, end, cosines[own], usual, top_k)
+                found += [(moment, entry.first + window) for moment, window in own_moments]
+                found = nlargest(top_k, found, key=lambda pair: pair[0].score)
+            elif entry is not None:
+                lost.append(entry.path)
+            cosines[own] = -np.inf
+        windows = int(compared.sum())
+        moments = [
+            replace(moment, stands_out=stands_out(rows.read(row, 1)[0], query, windows)) for moment, row in found
+        ]
+    return Answer(moments, lost, windows)
+
+
+def stands_out(features: np.ndarray, query: Query, windows: int) -> bool:
+    """Return whether a window of these features (E,), one of so many, fits a query better than chance explains.
+
+    A sentence is compared with the general texts: in standard deviations of their cosines with the window it must lie
+    so far above their mean as the best of ``windows`` normal numbers does in one search of four. The cosines of an
+    example and of the window with these texts must correlate by 0.71: they have half of their variance in common.
+    """
+    window, wanted = _unit(features), _unit(query.features)
+    usual = query.texts @ window
+    if query.like:
+        return bool(np.corrcoef(usual, query.texts @ wanted)[0, 1] >= 0.5**0.5)
+    return bool(wanted @ window >= usual.mean() + NormalDist().inv_cdf(1 - _BY_CHANCE / windows) * usual.std())
+
+
+def _moments(
+    path: str, spans: np.ndarray, end: float, cosines: np.ndarray, usual: float, most: int
+) -> list[tuple[Moment, int]]:
+    """Moments of a video, not judged yet, and the number of the best window of each."""
+    found = []
+    for part, part_end in split_at_jumps(spans, end):
+        borders, middles, near = cells(spans[part], part_end), spans[part].mean(axis=1), cosines[part]
+        found += [
+            (
+                Moment(
+                    path, float(borders[first]), float(borders[stop]), float(near[peak]), float(middles[peak]), False
+                ),
+                part.start + peak,
+            )
+            for first, stop, peak in peaks(near, usual, most)
+        ]
+    return found
+
+
+def peaks(cosines: np.ndarray, usual: float, most: int) -> list[tuple[int, int, int]]:
+    """The moments of one video, from cosines (W,) of its windows: windows [first, stop) and the best of them.
+
+    A moment is a window that is better than those beside it, with all around it that come at least half as far above
+    what is ``usual``; the best moments take their windows first, and there are up to ``most``.
+    """
+    before, after = np.append(-np.inf, cosines[:-1]), np.append(cosines[1:], -np.inf)
+    tops = np.flatnonzero((cosines >= before) & (cosines > after))
+    free, found = np.ones(len(cosines), bool), []
+    for peak in tops[np.argsort(-cosines[tops], kind="stable")].tolist():
+        if free[peak] and len(found) < most:
+            best = cosines[peak]
+            borders = np.flatnonzero((cosines < min(best, (best + usual) / 2)) | (cosines > best) | ~free)
+            place = int(np.searchsorted(borders, peak))
+            first = int(borders[place - 1]) + 1 if place else 0
+            stop = int(borders[place]) if place < len(borders) else len(cosines)
+            free[first:stop] = False
+            found.append((first, stop, peak))
+    return found
+
+
+def _unit(features: np.ndarray) -> np.ndarray:
+    return features / np.linalg.norm(features)
