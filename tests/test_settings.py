@@ -5,8 +5,10 @@ import math
 import numpy as np
 import pytest
 
+from xclip_cli.benchmark.settings import SpeedSettings
 from xclip_cli.errors import UsageError
-from xclip_cli.settings import FinetuneSettings, SpeedSettings, TagSettings
+from xclip_cli.finetune.settings import FinetuneSettings
+from xclip_cli.settings import TagSettings
 
 NO_NUMBERS = (math.nan, math.inf, -math.inf, 1e308, -1, "1", True)
 TIMELINE = {"window_seconds": 4}

@@ -12,9 +12,10 @@ import torch
 from xclip_cli import Tagger, labels
 from xclip_cli.benchmark import accuracy, report
 from xclip_cli.benchmark.accuracy import ENSEMBLE, Scores, prompted, variants
+from xclip_cli.benchmark.settings import AccuracySettings
 from xclip_cli.errors import UsageError
 from xclip_cli.results import Segment, Tag, VideoResult
-from xclip_cli.settings import AccuracySettings, TagSettings
+from xclip_cli.settings import TagSettings
 from xclip_cli.video.pool import DecodePool
 
 
@@ -34,7 +35,9 @@ def data(tmp_path, make_clip):
 @pytest.fixture
 def settings(toy_model):
     def make(temporal=(), prompting=(), **tag):
-        return AccuracySettings(TagSettings(toy_model, workers=1, **tag), temporal=temporal, prompting=prompting)
+        return AccuracySettings(
+            tag=TagSettings(model=toy_model, workers=1, **tag), temporal=temporal, prompting=prompting
+        )
 
     return make
 
@@ -80,14 +83,14 @@ def test_a_part_that_is_not_there_cannot_be_asked_for(toy_model, tmp_path):
 
     plain = load_model(toy_model).switched(cross_frame=False, mit_layers=0, prompt_layers=0)
     save(plain, tmp_path / "plain.safetensors", preprocessing=Preprocessing(36, 32), name="plain")
-    tag = TagSettings(str(tmp_path / "plain.safetensors"))
-    rows, _ = variants(labels.from_names("a,b"), AccuracySettings(tag))
+    tag = TagSettings(model=str(tmp_path / "plain.safetensors"))
+    rows, _ = variants(labels.from_names("a,b"), AccuracySettings(tag=tag))
     assert [(row.temporal, row.prompting) for row in rows] == [("mean", "none")]
     for wrong in ({"temporal": ("cct",)}, {"temporal": ("cct+mit",)}, {"prompting": ("video",)}):
         with pytest.raises(UsageError, match="has no such part"):
-            variants(labels.from_names("a,b"), AccuracySettings(tag, **wrong))
+            variants(labels.from_names("a,b"), AccuracySettings(tag=tag, **wrong))
     with pytest.raises(UsageError, match="--temporal is 'lstm'"):
-        AccuracySettings(tag, temporal=("lstm",))
+        AccuracySettings(tag=tag, temporal=("lstm",))
 
 
 def test_the_ensemble_is_clips_grid_of_28():

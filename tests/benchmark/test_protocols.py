@@ -4,8 +4,8 @@ import pytest
 
 from xclip_cli import labels
 from xclip_cli.benchmark.protocols import PROTOCOLS, key, read_task
+from xclip_cli.benchmark.settings import AccuracySettings
 from xclip_cli.errors import UsageError
-from xclip_cli.settings import AccuracySettings
 
 
 def settings(protocol=None, split=None, classes=None, **more):

@@ -11,8 +11,8 @@ import torch
 from xclip_cli.benchmark import speed
 from xclip_cli.benchmark.networks import tagging
 from xclip_cli.benchmark.rivals import rival
+from xclip_cli.benchmark.settings import SpeedSettings
 from xclip_cli.errors import OutputError, UsageError
-from xclip_cli.settings import SpeedSettings
 from xclip_cli.video.reader import open_reader, read_clip
 
 
@@ -23,7 +23,9 @@ def found(toy_model, make_clip, tmp_path_factory):
     said = []
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(speed, "rival", lambda name: replace(rival(name), shape=(3, 4, 32, 32)))
-        result = speed.run(SpeedSettings((toy_model,), "r3d_18", rounds=2, threads=1, video=video), said.append)
+        result = speed.run(
+            SpeedSettings(models=(toy_model,), against="r3d_18", rounds=2, threads=1, video=video), said.append
+        )
     assert any("round 2 of 2" in line for line in said)
     return result
 
@@ -55,7 +57,7 @@ def test_a_batch_that_does_not_fit_into_memory_costs_nothing_but_itself(toy_mode
 
     monkeypatch.setattr(speed, "tagging", small)
     said = []
-    [row] = speed.run(SpeedSettings((toy_model,), "none", rounds=5, threads=1), said.append).rows
+    [row] = speed.run(SpeedSettings(models=(toy_model,), against="none", rounds=5, threads=1), said.append).rows
     assert row["batch"] == 1 and row["throughput"] == pytest.approx(1000 / row["latency_p50"]) and row["decode"] > 0
     assert any(line.endswith("2 clips at a time: out of memory") for line in said)
 

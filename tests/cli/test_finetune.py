@@ -54,7 +54,7 @@ def test_a_model_is_opened_once_a_run(data, toy_model, tmp_path, monkeypatch):
     import safetensors
 
     from xclip_cli.cli import finetune_view
-    from xclip_cli.settings import FinetuneSettings
+    from xclip_cli.finetune.settings import FinetuneSettings
 
     opened, honest = [], safetensors.safe_open
 
@@ -64,7 +64,7 @@ def test_a_model_is_opened_once_a_run(data, toy_model, tmp_path, monkeypatch):
 
     monkeypatch.setattr(safetensors, "safe_open", counting)
     monkeypatch.setattr(signal, "signal", lambda *_: None)  # Ctrl-C is pytest's
-    settings = FinetuneSettings(toy_model, epochs=1, val="0.3", regime="few-shot", keep="0.5", workers=1)
+    settings = FinetuneSettings(model=toy_model, epochs=1, val="0.3", regime="few-shot", keep="0.5", workers=1)
     finetune_view.show_check(str(data), settings)
     assert opened.count(toy_model) == 1  # what it is
     finetune_view.show_run(str(data), tmp_path / "run", settings, False, "xclip finetune")
@@ -73,10 +73,10 @@ def test_a_model_is_opened_once_a_run(data, toy_model, tmp_path, monkeypatch):
 
 def test_clips_to_validate_on_that_share_a_source_are_named(data, toy_model, tmp_path, monkeypatch, capsys):
     from xclip_cli.cli import finetune_view
-    from xclip_cli.settings import FinetuneSettings
+    from xclip_cli.finetune.settings import FinetuneSettings
 
     monkeypatch.setattr(signal, "signal", lambda *_: None)  # Ctrl-C is pytest's
-    settings = FinetuneSettings(toy_model, val=str(data), workers=1)
+    settings = FinetuneSettings(model=toy_model, val=str(data), workers=1)
     finetune_view.show_check(str(data), settings)
     leaks = [line for line in capsys.readouterr().err.splitlines() if "leak: " in line]
     assert len(leaks) == 6 and all(line.endswith("is validated on: the same file") for line in leaks)

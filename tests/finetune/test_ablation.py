@@ -10,10 +10,10 @@ from xclip_cli.checkpoint.ours import save
 from xclip_cli.dataset import read_samples
 from xclip_cli.errors import UsageError
 from xclip_cli.finetune.run import ablate as run_ablation
+from xclip_cli.finetune.settings import FinetuneSettings
 from xclip_cli.model.text import tokenize
 from xclip_cli.model.xclip import Xclip
 from xclip_cli.outputs.markdown import percent
-from xclip_cli.settings import FinetuneSettings
 from xclip_cli.tagger.preprocess import preprocess
 from xclip_cli.video.reader import open_reader, read_clip
 

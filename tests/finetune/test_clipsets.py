@@ -9,7 +9,7 @@ from xclip_cli.dataset import Sample, label_names
 from xclip_cli.dataset.sources import Findings, number_sources
 from xclip_cli.errors import UsageError
 from xclip_cli.finetune.clipsets import choose_shots, find_clips, split_samples
-from xclip_cli.settings import FinetuneSettings
+from xclip_cli.finetune.settings import FinetuneSettings
 
 
 def samples(counts):

@@ -11,9 +11,9 @@ from xclip_cli.finetune.augment import mix
 from xclip_cli.finetune.keep import SHARES, choose, interpolate, top
 from xclip_cli.finetune.learner import FrameFront, Front, Learner, StemFront, choose_front, is_low_rank, merge
 from xclip_cli.finetune.regimes import NEW_RATE, NOTHING, REGIMES, choose_regime, parameter_groups
+from xclip_cli.finetune.settings import FinetuneSettings
 from xclip_cli.finetune.store import seeded
 from xclip_cli.model.xclip import Xclip
-from xclip_cli.settings import FinetuneSettings
 
 NAMES = ["running", "dunking", "a dog"]
 

@@ -20,8 +20,8 @@ from xclip_cli.finetune.keep import SHARES, choose
 from xclip_cli.finetune.loop import Epoch
 from xclip_cli.finetune.report import Report
 from xclip_cli.finetune.run import Ready, run
+from xclip_cli.finetune.settings import FinetuneSettings
 from xclip_cli.model.text import tokenize
-from xclip_cli.settings import FinetuneSettings
 from xclip_cli.tagger.preprocess import preprocess
 from xclip_cli.tagger.tagger import Tagger
 from xclip_cli.video.reader import open_reader, read_clip

@@ -15,8 +15,8 @@ from xclip_cli.checkpoint.load import open_checkpoint
 from xclip_cli.dataset import read_samples
 from xclip_cli.finetune.clipsets import choose_shots
 from xclip_cli.finetune.run import run
+from xclip_cli.finetune.settings import FinetuneSettings
 from xclip_cli.outputs.markdown import table
-from xclip_cli.settings import FinetuneSettings
 from xclip_cli.tagger.tagger import Tagger
 
 

@@ -16,6 +16,7 @@ from torch import nn
 
 from xclip_cli import __version__
 from xclip_cli.benchmark.protocols import Task, read_task
+from xclip_cli.benchmark.settings import AccuracySettings
 from xclip_cli.dataset import Sample
 from xclip_cli.dataset.metrics import Bin, calibration, class_accuracies, confusion, hits, interval, share
 from xclip_cli.errors import ModelError, UsageError, VideoError
@@ -24,7 +25,6 @@ from xclip_cli.labels import LabelSet
 from xclip_cli.model.xclip import VideoFeatures, Xclip
 from xclip_cli.outputs.journal import Journal, video_key
 from xclip_cli.results import Segment, VideoResult
-from xclip_cli.settings import AccuracySettings
 from xclip_cli.tagger.tagger import Tagger
 from xclip_cli.video.ahead import decode_ahead
 from xclip_cli.video.pool import DecodePool

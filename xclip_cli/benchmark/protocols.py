@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from xclip_cli import labels
+from xclip_cli.benchmark.settings import AccuracySettings
 from xclip_cli.checkpoint.registry import MODELS
 from xclip_cli.dataset import Sample, label_names, read_samples
 from xclip_cli.dataset.rows import from_table
@@ -15,7 +16,6 @@ from xclip_cli.errors import UsageError
 from xclip_cli.labels import LabelSet, tables
 from xclip_cli.labels.classlist import NameIndex, key, read_class_list
 from xclip_cli.labels.typed import understand
-from xclip_cli.settings import AccuracySettings
 
 _ZERO_SHOT_CLASSES = 160
 _NUMBER_LAST = re.compile(r"\s+\d+$")

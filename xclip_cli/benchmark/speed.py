@@ -17,11 +17,12 @@ from xclip_cli import __version__, labels
 from xclip_cli.benchmark.measure import Timing, clock, machine, matrix_product, peak_bytes, repeat
 from xclip_cli.benchmark.networks import Network, Tagging, tagging
 from xclip_cli.benchmark.rivals import choose, rival
+from xclip_cli.benchmark.settings import SpeedSettings
 from xclip_cli.errors import OutputError
 from xclip_cli.files import write_text
 from xclip_cli.outputs.csv import table
 from xclip_cli.outputs.plots import draw_throughput
-from xclip_cli.settings import SpeedSettings, num_cores
+from xclip_cli.settings import num_cores
 from xclip_cli.tagger.device import precision, resolve_device
 from xclip_cli.tagger.preprocess import crops, normalise, resizing
 from xclip_cli.video.display import Resize

@@ -5,8 +5,9 @@ import sys
 
 import typer
 
+from xclip_cli.benchmark.settings import AccuracySettings, SpeedSettings
 from xclip_cli.cli import console, options
-from xclip_cli.settings import AccuracySettings, SpeedSettings, TagSettings
+from xclip_cli.settings import TagSettings
 
 app = typer.Typer(help="Measure speed, decoding and accuracy, beside what one might use instead.", no_args_is_help=True)
 
@@ -25,7 +26,16 @@ def speed(
 ) -> None:
     """Time models and rivals in one loop: size, multiply-adds, latency, throughput, memory, and where the time goes."""
     names = options.listed(models)
-    settings = SpeedSettings(names, against, device, dtype, threads, rounds, video, reader)
+    settings = SpeedSettings(
+        models=names,
+        against=against,
+        device=device,
+        dtype=dtype,
+        threads=threads,
+        rounds=rounds,
+        video=video,
+        reader=reader,
+    )
     from xclip_cli.cli import benchmark_view as view  # here, so that every other command starts without it
 
     view.show_speed(settings, output)
@@ -68,11 +78,19 @@ def accuracy(
 ) -> None:
     """Measure a model on labelled clips, beside its own backbone; with -o FOLDER it can be resumed."""
     tag = TagSettings(
-        model, num_clips=num_clips, num_crops=num_crops, device=device, dtype=dtype, batch_size=batch_size,
+        model=model, num_clips=num_clips, num_crops=num_crops, device=device, dtype=dtype, batch_size=batch_size,
         workers=workers, reader=reader, decode_timeout_seconds=decode_timeout,
     )  # fmt: skip
     ways = options.listed(temporal), options.listed(prompting)
-    settings = AccuracySettings(tag, protocol, split_file, class_list, *ways, class_names)
+    settings = AccuracySettings(
+        tag=tag,
+        protocol=protocol,
+        split_file=split_file,
+        class_list=class_list,
+        temporal=ways[0],
+        prompting=ways[1],
+        class_names=class_names,
+    )
     from xclip_cli.cli import benchmark_view as view
     from xclip_cli.cli import chosen_labels
 

@@ -3,13 +3,13 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from xclip_cli.benchmark.settings import AccuracySettings, SpeedSettings
 from xclip_cli.cli import console, options, progress
 from xclip_cli.cli.tag_view import count_skipped
 from xclip_cli.errors import Interrupted
 from xclip_cli.files import make_folder
 from xclip_cli.labels import LabelSet
 from xclip_cli.runs.batch import find_videos
-from xclip_cli.settings import AccuracySettings, SpeedSettings
 
 
 def show_speed(settings: SpeedSettings, output: Path | None) -> None:

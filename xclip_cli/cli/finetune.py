@@ -5,7 +5,7 @@ import sys
 
 from xclip_cli.cli import options
 from xclip_cli.errors import UsageError
-from xclip_cli.settings import FinetuneSettings
+from xclip_cli.finetune.settings import FinetuneSettings
 
 
 def finetune(
@@ -42,8 +42,10 @@ def finetune(
         raise UsageError(f"--shots is {shots!r}: it must be a number or all")
     few = None if shots == "all" else int(shots)
     settings = FinetuneSettings(
-        model, regime, val, others, class_list, group_regex, few, epochs, batch_size, accumulate, lr, patience, seed,
-        keep, lora, learn_context, checkpointing, device, dtype, workers, reader, decode_timeout,
+        model=model, regime=regime, val=val, others=others, class_list=class_list, group_regex=group_regex, shots=few,
+        epochs=epochs, batch_size=batch_size, accumulate=accumulate, lr=lr, patience=patience, seed=seed, keep=keep,
+        lora=lora, learn_context=learn_context, checkpointing=checkpointing, device=device, dtype=dtype,
+        workers=workers, reader=reader, decode_timeout_seconds=decode_timeout,
     )  # fmt: skip
     if output is None and not check:
         raise UsageError("no output folder was given", "add -o FOLDER, e.g. -o runs/dogs")

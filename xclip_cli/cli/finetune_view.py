@@ -15,8 +15,8 @@ from xclip_cli.finetune.job import check
 from xclip_cli.finetune.loop import Epoch
 from xclip_cli.finetune.report import Report
 from xclip_cli.finetune.run import ABLATION_HEADS, Ready, ablate, run
+from xclip_cli.finetune.settings import FinetuneSettings
 from xclip_cli.outputs.markdown import percent
-from xclip_cli.settings import FinetuneSettings
 
 _FEW, _READING = 5, "reading clips"
 

@@ -8,9 +8,9 @@ from typing import Annotated
 
 from typer import Argument, Option
 
+from xclip_cli.benchmark.settings import SpeedSettings
 from xclip_cli.cli import completions
 from xclip_cli.errors import UsageError
-from xclip_cli.settings import SpeedSettings
 from xclip_cli.video.source import looks_binary
 
 _HEAD_BYTES = 65536

@@ -53,7 +53,7 @@ def search(
         known = searching.collection(store, model)
         recipe = known.recipe
         settings = TagSettings(
-            model, device=device, dtype=recipe.dtype, reader=recipe.reader, decode_timeout_seconds=decode_timeout
+            model=model, device=device, dtype=recipe.dtype, reader=recipe.reader, decode_timeout_seconds=decode_timeout
         )
         with progress.spinner("loading the model", quiet):
             if like is None:

@@ -73,8 +73,11 @@ def tag(
 
     started = time.perf_counter()
     settings = TagSettings(
-        model, top_k, threshold, num_clips, num_crops, device, dtype, batch_size, workers, reader, decode_timeout, lang,
-        min_margin, options.seconds(window), stride, threshold_low, smooth, min_length, max_gap, exclusive, scenes,
+        model=model, top_k=top_k, threshold=threshold, num_clips=num_clips, num_crops=num_crops, device=device,
+        dtype=dtype, batch_size=batch_size, workers=workers, reader=reader, decode_timeout_seconds=decode_timeout,
+        lang=lang, min_margin=min_margin, window_seconds=options.seconds(window), stride_seconds=stride,
+        threshold_low=threshold_low, smooth=smooth, min_length_seconds=min_length, max_gap_seconds=max_gap,
+        exclusive=exclusive, scenes=scenes,
     )  # fmt: skip
     target = None if output in (None, "-") else Path(output)
     options.check_index(from_index, index, engine)

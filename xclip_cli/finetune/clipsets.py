@@ -10,7 +10,7 @@ from xclip_cli.dataset.folds import by_source, deal
 from xclip_cli.dataset.sources import Findings, number_sources
 from xclip_cli.errors import UsageError
 from xclip_cli.files import printable
-from xclip_cli.settings import FinetuneSettings
+from xclip_cli.finetune.settings import FinetuneSettings
 
 
 @dataclass(frozen=True)

@@ -21,10 +21,10 @@ from xclip_cli.errors import StoreError, UsageError
 from xclip_cli.finetune.clipsets import Splits, find_clips
 from xclip_cli.finetune.learner import Front, Learner, choose_front
 from xclip_cli.finetune.regimes import NOTHING, Regime, Schedule, choose_regime
+from xclip_cli.finetune.settings import FinetuneSettings
 from xclip_cli.finetune.store import ClipStore
 from xclip_cli.labels import from_names
 from xclip_cli.model.xclip import Xclip
-from xclip_cli.settings import FinetuneSettings
 from xclip_cli.tagger.device import precision, resolve_device
 from xclip_cli.video.pool import DecodePool
 

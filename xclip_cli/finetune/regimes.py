@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from torch import nn
 
 from xclip_cli.errors import UsageError
+from xclip_cli.finetune.settings import FinetuneSettings
 from xclip_cli.model.xclip import Xclip
-from xclip_cli.settings import FinetuneSettings
 
 WEIGHT_DECAY = 0.001
 NEW_RATE = 10  # times the rate: modules that image-text training never saw

@@ -26,8 +26,8 @@ from xclip_cli.finetune.learner import Learner, choose_front, merge
 from xclip_cli.finetune.loop import Epoch, State, train
 from xclip_cli.finetune.probe import WAYS, Probe, Videos
 from xclip_cli.finetune.report import Report, Scores, write_metrics
+from xclip_cli.finetune.settings import FinetuneSettings
 from xclip_cli.outputs.markdown import Code, escaped, percent, table
-from xclip_cli.settings import FinetuneSettings
 
 STATE, MODEL = "state.pt", "model.safetensors"
 _PLAIN = {"cross_frame": False, "mit_layers": 0, "prompt_layers": 0}
