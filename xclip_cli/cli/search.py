@@ -56,11 +56,7 @@ def search(
             model=model, device=device, dtype=recipe.dtype, reader=recipe.reader, decode_timeout_seconds=decode_timeout
         )
         with progress.spinner("loading the model", quiet):
-            if like is None:
-                features, warnings = searching.sentence(sentence, known, model)
-            else:
-                features, warnings = searching.example(like, store, known, settings), []
-            query = searching.Query(features, searching.general_texts(known, model), like is not None)
+            query, warnings = searching.make_query(sentence, like, store, known, settings)
         asked = time.perf_counter()
         answer = searching.find(store, known, query, top_k, scope)
     if verbose:

@@ -6,9 +6,9 @@ from pathlib import Path
 from xclip_cli.cli import console
 from xclip_cli.errors import OutputError, UsageError
 from xclip_cli.files import check_destination, make_folder, write_text
-from xclip_cli.index.search import Answer
+from xclip_cli.index.search import Answer, results
 from xclip_cli.outputs.moments import DOCUMENTS
-from xclip_cli.results import SCORE_DIGITS, Moment, Segment, Tag, VideoResult, moment_rows
+from xclip_cli.results import SCORE_DIGITS, Moment, moment_rows
 from xclip_cli.settings import TagSettings
 
 
@@ -102,16 +102,3 @@ def write_files(
     parts = [cuts.Part(moment.video, moment.start_seconds, moment.end_seconds, query) for moment in answer.moments]
     videos = [moment.video for moment in answer.moments]
     return cuts.write(parts, videos, cut, settings.decode_timeout_seconds, quiet)
-
-
-def results(moments: list[Moment], query: str, model: str) -> list[VideoResult]:
-    """The moments as timelines of their videos, the best video first."""
-    found: dict[str, list[Segment]] = {}
-    for moment in moments:
-        label = query if moment.stands_out else f"{query} (does not stand out)"
-        tag = Tag(label, moment.score, moment.score, moment.score, moment.peak_seconds)
-        found.setdefault(moment.video, []).append(Segment(moment.start_seconds, moment.end_seconds, (tag,)))
-    return [
-        VideoResult(video, model, "search", tuple(sorted(segments, key=lambda segment: segment.start_seconds)))
-        for video, segments in found.items()
-    ]

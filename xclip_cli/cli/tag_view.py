@@ -10,8 +10,8 @@ from xclip_cli.checkpoint.base import Checkpoint
 from xclip_cli.cli import console, cuts, progress
 from xclip_cli.errors import Interrupted, UsageError, VideoError
 from xclip_cli.files import index_dir, make_folder
+from xclip_cli.index.build import IndexedTags
 from xclip_cli.index.store import Store
-from xclip_cli.index.tags import IndexedTags
 from xclip_cli.labels import typed
 from xclip_cli.outputs import FORMATS, check_format, format_of
 from xclip_cli.results import SCORE_DIGITS, Segment, VideoResult

@@ -4,6 +4,8 @@ import os
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import numpy as np
+
 from xclip_cli.errors import UsageError
 from xclip_cli.files import checked, from_json
 
@@ -109,3 +111,23 @@ class Status(NamedTuple):
     windows: int
     seconds: float
     num_bytes: int
+
+
+def to_numbers(blob: bytes, kind: str) -> np.ndarray:
+    if not blob:
+        raise ValueError("a video has no features")
+    return require_finite(np.frombuffer(blob, kind).copy())
+
+
+def require_finite(values: np.ndarray) -> np.ndarray:
+    if not np.isfinite(values).all():
+        raise ValueError("features of a video are no finite numbers")
+    return values
+
+
+def to_spans(blob: bytes, count: int, end_seconds: float) -> np.ndarray:
+    """Windows of a video that ends there, if they are in order of time."""
+    spans, end = to_numbers(blob, "<f8").reshape(count, 2), checked(end_seconds, float, "end_seconds")
+    if np.abs(spans).max() > 1e11 or (spans[:, 0] > spans[:, 1]).any() or (np.diff(spans[:, 0], append=end) < 0).any():
+        raise ValueError("windows of a video are not in order of time")
+    return spans

@@ -21,7 +21,7 @@ from xclip_cli.index.entries import Collection
 from xclip_cli.index.store import Store
 from xclip_cli.labels import Label, LabelSet, builtin
 from xclip_cli.labels.typed import is_foreign, script_warnings, understand
-from xclip_cli.results import Moment
+from xclip_cli.results import Moment, Segment, Tag, VideoResult
 from xclip_cli.settings import TagSettings
 from xclip_cli.tagger.textcache import prompt_features
 from xclip_cli.tagger.timeline import cells, split_at_jumps
@@ -90,11 +90,21 @@ def sentence(text: str, known: Collection, model: str) -> tuple[np.ndarray, list
     return np.mean([_unit(features[prompt]) for prompt in label.prompts], axis=0), script_warnings([label], own)
 
 
-def general_texts(known: Collection, model: str) -> np.ndarray:
-    """Return the features float32 (T, E), of unit length, of what the built-in label set `background` names."""
+def make_query(
+    text: str | None, like: str | None, store: Store, known: Collection, settings: TagSettings
+) -> tuple[Query, list[str]]:
+    """Return the query for a sentence, or for an example where ``text`` is None, and warnings about a sentence.
+
+    Raises LabelError, VideoError, ModelError.
+    """
+    if text is None:
+        features, warnings = example(like, store, known, settings), []
+    else:
+        features, warnings = sentence(text, known, settings.model)
     labels = builtin("background").labels
-    features = prompt_features(labels, _Named(known.fingerprint, model))
-    return np.stack([_unit(features[prompt]) for label in labels for prompt in label.prompts])
+    general = prompt_features(labels, _Named(known.fingerprint, settings.model))
+    texts = np.stack([_unit(general[prompt]) for label in labels for prompt in label.prompts])
+    return Query(features, texts, text is None), warnings
 
 
 @dataclass(frozen=True)
@@ -232,6 +242,19 @@ def peaks(cosines: np.ndarray, usual: float, most: int) -> list[tuple[int, int, 
             free[first:stop] = False
             found.append((first, stop, peak))
     return found
+
+
+def results(moments: list[Moment], query: str, model: str) -> list[VideoResult]:
+    """The moments as timelines of their videos, the best video first."""
+    found: dict[str, list[Segment]] = {}
+    for moment in moments:
+        label = query if moment.stands_out else f"{query} (does not stand out)"
+        tag = Tag(label, moment.score, moment.score, moment.score, moment.peak_seconds)
+        found.setdefault(moment.video, []).append(Segment(moment.start_seconds, moment.end_seconds, (tag,)))
+    return [
+        VideoResult(video, model, "search", tuple(sorted(segments, key=lambda segment: segment.start_seconds)))
+        for video, segments in found.items()
+    ]
 
 
 def _unit(features: np.ndarray) -> np.ndarray:

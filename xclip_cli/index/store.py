@@ -9,16 +9,17 @@ import json
 import os
 import re
 import sqlite3
+import stat
+import tempfile
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
 
 from xclip_cli.errors import StoreError, UsageError
-from xclip_cli.files import checked, from_json
-from xclip_cli.index.database import check_tables, connect, make_tables
-from xclip_cli.index.entries import Collection, Entry, Stamp, Status
+from xclip_cli.files import NO_LOCKS, checked, from_json
+from xclip_cli.index.entries import Collection, Entry, Stamp, Status, require_finite, to_numbers, to_spans
 from xclip_cli.index.rows import Rows, append, copy, row_bytes
 from xclip_cli.tagger.embeddings import Embeddings
 
@@ -45,6 +46,10 @@ _ADD = (
     " (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 )
 
+_OF_SQLITE = ("", "-journal", "-wal", "-shm")  # what it opens by name
+_SUPER_JOURNAL = bytes.fromhex("d9d505f920a163d7")  # ends a journal that names another file, which SQLite may delete
+_SCHEMA = "SELECT type, name, tbl_name, sql FROM sqlite_master ORDER BY type, name"
+
 
 class Store:
     """The index in ``folder``, made where there is none if ``create``; a context manager.
@@ -59,7 +64,7 @@ class Store:
                 folder.mkdir(parents=True, exist_ok=True)
             elif not os.path.lexists(path):
                 raise _no_index(folder)
-            self._base = connect(path, LOCK_SECONDS, create)
+            self._base = _connect(path, LOCK_SECONDS, create)
         try:
             self._check_format(create)
         except BaseException:
@@ -77,7 +82,8 @@ class Store:
         if version == 0 and create:
             with self._transaction():
                 if self._all("PRAGMA user_version") == [(0,)]:  # another run may have been faster
-                    make_tables(self._base, _TABLES)
+                    for statement in _TABLES.split(";"):
+                        self._base.execute(statement)
                     self._base.execute(f"PRAGMA user_version = {FORMAT}")
         elif version == 0:
             raise _no_index(self.folder)
@@ -87,7 +93,7 @@ class Store:
                 "choose another folder: --index FOLDER",
             )
         with self._understood():
-            check_tables(self._base, _TABLES)
+            _check_tables(self._base)
 
     def collections(self) -> list[Collection]:
         """What it holds, a model each."""
@@ -161,7 +167,7 @@ class Store:
         """The windows of a video, float64 (W, 2), and where it ends, in seconds."""
         [(spans, end)] = self._all("SELECT spans, end_seconds FROM videos WHERE id = ?", entry.id)
         with self._understood():
-            return _spans(spans, entry.count, end), end
+            return to_spans(spans, entry.count, end), end
 
     def rows(self, known: Collection) -> Rows:
         """The features of its windows; to be used while it is `reading`."""
@@ -179,11 +185,11 @@ class Store:
         with self._understood():
             whole_warnings, timeline_warnings = from_json(warnings, tuple[tuple[str, ...], ...])
             return Embeddings(
-                whole=_numbers(whole, "<f4").reshape(rows.width),
-                patches=None if patches is None else _numbers(patches, "<f4").reshape(-1, rows.width),
-                windows=_finite(rows.read(entry.first, entry.count)),
-                spans=_spans(spans, entry.count, end),
-                scenes=_numbers(scenes, "<i8").reshape(entry.count),
+                whole=to_numbers(whole, "<f4").reshape(rows.width),
+                patches=None if patches is None else to_numbers(patches, "<f4").reshape(-1, rows.width),
+                windows=require_finite(rows.read(entry.first, entry.count)),
+                spans=to_spans(spans, entry.count, end),
+                scenes=to_numbers(scenes, "<i8").reshape(entry.count),
                 start_seconds=checked(start, float, "start_seconds"),
                 duration_seconds=checked(duration, float, "duration_seconds"),
                 end_seconds=end,
@@ -319,29 +325,54 @@ class Store:
             raise StoreError(f"{what} cannot be used: {error.strerror or error}", hint) from error
 
 
-def _numbers(blob: bytes, kind: str) -> np.ndarray:
-    if not blob:
-        raise ValueError("a video has no features")
-    return _finite(np.frombuffer(blob, kind).copy())
-
-
-def _finite(values: np.ndarray) -> np.ndarray:
-    if not np.isfinite(values).all():
-        raise ValueError("features of a video are no finite numbers")
-    return values
-
-
-def _spans(blob: bytes, count: int, end_seconds: float) -> np.ndarray:
-    """Windows of a video that ends there, if they are in order of time."""
-    spans, end = _numbers(blob, "<f8").reshape(count, 2), checked(end_seconds, float, "end_seconds")
-    if np.abs(spans).max() > 1e11 or (spans[:, 0] > spans[:, 1]).any() or (np.diff(spans[:, 0], append=end) < 0).any():
-        raise ValueError("windows of a video are not in order of time")
-    return spans
-
-
 def _rows_name(number: int, generation: int) -> str:
     return f"model-{number}-{generation}.rows"
 
 
 def _no_index(folder: Path) -> StoreError:
     return StoreError(f"there is no index in {str(folder)!r}", "make one with: xclip index FOLDER")
+
+
+def _connect(path: Path, timeout_seconds: float, create: bool = False) -> sqlite3.Connection:
+    """Open the database, for reading only until `PRAGMA query_only = OFF`.
+
+    Raises ValueError where one of its files is a link or no file, or where its journal names another file.
+    """
+    for suffix in _OF_SQLITE:
+        file = Path(f"{path}{suffix}")
+        if os.path.lexists(file) and not stat.S_ISREG(file.lstat().st_mode):
+            raise ValueError(f"{file.name} is a link or no file")
+    journal = Path(f"{path}-journal")
+    if journal.exists():
+        with journal.open("rb") as stream:
+            stream.seek(-min(len(_SUPER_JOURNAL), journal.stat().st_size), os.SEEK_END)
+            if stream.read() == _SUPER_JOURNAL:
+                raise ValueError(f"{journal.name} names another file")
+    address = f"{path.absolute().as_uri()}?mode={'rwc' if create else 'rw'}&nolock={int(not _has_locks(path.parent))}"
+    base = sqlite3.connect(address, timeout_seconds, uri=True, isolation_level=None)
+    base.text_factory = bytes.decode
+    for setting in ("trusted_schema = OFF", "cell_size_check = ON", "query_only = ON"):
+        base.execute(f"PRAGMA {setting}")
+    return base
+
+
+def _has_locks(folder: Path) -> bool:
+    """Whether files there can be locked; if nothing can be written there, nobody needs to."""
+    try:
+        import fcntl
+
+        with tempfile.TemporaryFile(dir=folder) as file:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except ImportError:  # Windows
+        return True
+    except OSError as error:
+        return error.errno not in NO_LOCKS
+    return True
+
+
+def _check_tables(base: sqlite3.Connection) -> None:
+    """Raise ValueError unless the database has the tables of an index and nothing else, such as a trigger."""
+    with closing(sqlite3.connect(":memory:")) as own:
+        own.executescript(_TABLES)
+        if base.execute(_SCHEMA).fetchall() != own.execute(_SCHEMA).fetchall():
+            raise ValueError("its tables are not those of an index")
