@@ -14,7 +14,13 @@ if "torch" not in sys.modules:
     # than to compute.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-_HOMES = {"Tagger": "tagger.tagger", "LabelSet": "labels", "load_model": "checkpoint.load", "XclipError": "errors"}
+_HOMES = {
+    "Index": "index.index",
+    "Tagger": "tagger.tagger",
+    "LabelSet": "labels",
+    "load_model": "checkpoint.load",
+    "XclipError": "errors",
+}
 __all__ = ["__version__", *_HOMES]
 
 

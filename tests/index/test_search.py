@@ -139,7 +139,7 @@ def test_a_folder_a_video_or_a_time_narrows_it(store, known, put, tmp_path):
 
 
 def test_an_index_of_nothing_gives_nothing(store, known):
-    assert find(store, known, QUERY, 5, Scope()) == ([], [], 0)
+    assert find(store, known, QUERY, 5, Scope()) == ([], [], 0, known)
 
 
 @settings(max_examples=200, deadline=None)

@@ -40,17 +40,19 @@ def index(
 
     Run it again to add what is new or changed; what was moved or renamed is known again. Stopped or killed, it goes on.
     """
+    from xclip_cli.index.index import Index
     from xclip_cli.index.store import Store
 
     cluster = options.cluster_address(engine, address)
     if not (paths or status or prune):
         raise UsageError("nothing to index: no videos are named", "name videos or folders; --status says what is there")
-    settings = TagSettings(
-        model=model, device=device, dtype=dtype, window_seconds=options.seconds(window), stride_seconds=stride,
-        scenes=scenes, batch_size=batch_size, workers=workers, reader=reader, decode_timeout_seconds=decode_timeout,
+    opened = Index(
+        index or index_dir(), model, window_seconds=options.seconds(window), stride_seconds=stride, scenes=scenes,
+        device=device, dtype=dtype, batch_size=batch_size, workers=workers, reader=reader,
+        decode_timeout_seconds=decode_timeout,
     )  # fmt: skip
-    with Store(index or index_dir(), create=bool(paths)) as store:
-        failed = _build(store, paths, recursive, settings, cluster, quiet, verbose) if paths else 0
+    with opened, Store(opened.folder, create=bool(paths)) as store:
+        failed = _build(opened, store, paths, recursive, cluster, quiet, verbose) if paths else 0
         if prune:
             _prune(store, yes)
         if status:
@@ -58,19 +60,14 @@ def index(
     raise typer.Exit(1 if failed else 0)
 
 
-def _build(
-    store, paths: list[str], recursive: bool, settings: TagSettings, cluster: str | None, quiet: bool, verbose: bool
-) -> int:
-    """Brings videos into the index, and tells how many failed."""
+def _build(opened, store, paths: list[str], recursive: bool, cluster: str | None, quiet: bool, verbose: bool) -> int:
+    """Add videos to the index and return how many failed."""
     from xclip_cli.cli import progress
 
     with progress.spinner("starting", quiet):
-        from xclip_cli.checkpoint.load import open_checkpoint
         from xclip_cli.cli import tag_view as view
-        from xclip_cli.index.build import Build, collection_of
         from xclip_cli.runs import ray
         from xclip_cli.runs.batch import find_videos
-        from xclip_cli.tagger.tagger import Tagger
 
     started = time.perf_counter()
     named, listed = options.read_paths(paths)
@@ -78,16 +75,14 @@ def _build(
     view.count_skipped(found, quiet)
     update = progress.Bar("indexing", len(found.videos), quiet, "videos/s")
     with progress.spinner("loading the model", quiet):
-        checkpoint = open_checkpoint(settings.model)
+        embed = None
         if cluster:
-            embed = partial(ray.embed, settings=settings, checkpoint=checkpoint, address=cluster)
-        else:
-            tagger = Tagger(
-                **vars(settings) | {"model": checkpoint},
-                on_progress=lambda seconds, end: update.within(build.finished, seconds, end, build.failed),
-            )
-            embed = tagger.embed_many
-    build = Build(found.videos, found.unreadable, embed, store, collection_of(checkpoint, settings))
+            embed = partial(ray.embed, settings=opened.settings, checkpoint=opened.checkpoint, address=cluster)
+
+        def within(seconds: float, end: float) -> None:
+            update.within(build.finished, seconds, end, build.failed)
+
+        build = opened.build(store, found.videos, found.unreadable, embed, within)
     with update.visible():
         try:
             for result in build.run():

@@ -1,6 +1,5 @@
 """`xclip search`: a sentence or an example in, moments of indexed videos out."""
 
-import os
 import re
 import time
 from pathlib import Path
@@ -41,45 +40,34 @@ def search(
         raise UsageError("a search takes a sentence or --like, one of them", 'xclip search "a dog jumping"')
     from xclip_cli.cli import progress
     from xclip_cli.cli import search_view as view
-    from xclip_cli.index import search as searching  # here, so that every other command starts without it
-    from xclip_cli.index.store import Store
+    from xclip_cli.index.index import Index  # here, so that every other command starts without it
 
     started = time.perf_counter()
     target = None if output in (None, "-") else Path(output)
     format_name = view.choose_format(format.value if format else None, output, target)
     view.check_files(target, report, cut, overwrite)
-    scope = searching.Scope(_place(in_), _moment(since))
-    with Store(index or index_dir()) as store:
-        known = searching.collection(store, model)
-        recipe = known.recipe
-        settings = TagSettings(
-            model=model, device=device, dtype=recipe.dtype, reader=recipe.reader, decode_timeout_seconds=decode_timeout
-        )
+    if in_ is not None and not in_.exists():
+        raise UsageError(f"--in is {str(in_)!r}: there is no such folder or video", "check the path")
+    changed_since = None if since is None else time.time() - _seconds(since)
+    with Index(index or index_dir(), model, device=device, decode_timeout_seconds=decode_timeout) as opened:
         with progress.spinner("loading the model", quiet):
-            query, warnings = searching.make_query(sentence, like, store, known, settings)
+            query = opened.query(sentence, like=like)
         asked = time.perf_counter()
-        answer = searching.find(store, known, query, top_k, scope)
+        answer = opened.search(query, top_k=top_k, folder=in_, changed_since=changed_since)
     if verbose:
         now = time.perf_counter()
         console.print_line(f"{answer.windows} windows in {now - asked:.3f} s, {asked - started:.3f} s before")
-    for line in warnings if not quiet else ():
+    for line in query.warnings if not quiet else ():
         console.print_warning(line)
-    view.show(answer, sentence or like, known.model, format_name, target, quiet)
-    failed = view.write_files(answer, sentence or like, known.model, settings, report, cut, quiet)
+    model, settings = answer.collection.model, opened.as_indexed(answer.collection.recipe)
+    view.show(answer, sentence or like, model, format_name, target, quiet)
+    failed = view.write_files(answer, sentence or like, model, settings, report, cut, quiet)
     raise typer.Exit(1 if failed else 0)
 
 
-def _place(folder: Path | None) -> str | None:
-    if folder is not None and not folder.exists():
-        raise UsageError(f"--in is {str(folder)!r}: there is no such folder or video", "check the path")
-    return folder and os.path.realpath(folder)
-
-
-def _moment(ago: str | None) -> int:
-    """When that was, in nanoseconds. Raises UsageError."""
-    if ago is None:
-        return 0
+def _seconds(ago: str) -> float:
+    """Return how long that is. Raises UsageError."""
     found = re.fullmatch(r"(\d{1,6}(?:\.\d+)?)([smhdw])", ago)
     if found is None:
         raise UsageError(f"--since is {ago!r}: it must be a number and s, m, h, d or w", "such as 30m, 2h or 7d")
-    return max(time.time_ns() - round(float(found[1]) * _UNITS[found[2]] * 1e9), -(2**63))  # what SQLite can compare
+    return float(found[1]) * _UNITS[found[2]]

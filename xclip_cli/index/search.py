@@ -41,20 +41,23 @@ class Scope:
 class Query(NamedTuple):
     """What to look for: features (E,) of a sentence, or of an example (``like``).
 
-    ``texts`` (T, E) are those of general texts, of unit length, by which a moment is judged.
+    ``texts`` (T, E) are those of general texts, of unit length, by which a moment is judged. ``warnings`` are about
+    the sentence.
     """
 
     features: np.ndarray
     texts: np.ndarray
     like: bool = False
+    warnings: tuple[str, ...] = ()
 
 
 class Answer(NamedTuple):
-    """Moments, best first, of so many ``windows``; ``lost`` files were passed over: they are gone or have changed."""
+    """Moments, best first, among so many ``windows`` of a collection; ``lost`` files are gone or have changed."""
 
     moments: list[Moment]
     lost: list[str]
     windows: int
+    collection: Collection
 
 
 def collection(store: Store, model: str) -> Collection:
@@ -90,10 +93,8 @@ def sentence(text: str, known: Collection, model: str) -> tuple[np.ndarray, list
     return np.mean([_unit(features[prompt]) for prompt in label.prompts], axis=0), script_warnings([label], own)
 
 
-def make_query(
-    text: str | None, like: str | None, store: Store, known: Collection, settings: TagSettings
-) -> tuple[Query, list[str]]:
-    """Return the query for a sentence, or for an example where ``text`` is None, and warnings about a sentence.
+def make_query(text: str | None, like: str | None, store: Store, known: Collection, settings: TagSettings) -> Query:
+    """Return the query for a sentence, or for an example where ``text`` is None.
 
     Raises LabelError, VideoError, ModelError.
     """
@@ -104,7 +105,7 @@ def make_query(
     labels = builtin("background").labels
     general = prompt_features(labels, _Named(known.fingerprint, settings.model))
     texts = np.stack([_unit(general[prompt]) for label in labels for prompt in label.prompts])
-    return Query(features, texts, text is None), warnings
+    return Query(features, texts, text is None, tuple(warnings))
 
 
 @dataclass(frozen=True)
@@ -187,7 +188,7 @@ def find(store: Store, known: Collection, query: Query, top_k: int, scope: Scope
         moments = [
             replace(moment, stands_out=stands_out(rows.read(row, 1)[0], query, windows)) for moment, row in found
         ]
-    return Answer(moments, lost, windows)
+    return Answer(moments, lost, windows, known)
 
 
 def stands_out(features: np.ndarray, query: Query, windows: int) -> bool:

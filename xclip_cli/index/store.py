@@ -221,7 +221,7 @@ class Store:
 
     def status(self, known: Collection) -> Status:
         """How much it holds of a model; asks the disk whether every file is there."""
-        entries = self._entries(self._all(_ENTRY, known.id))
+        entries = self.videos(known)
         [(seconds,)] = self._all("SELECT total(end_seconds - start_seconds) FROM videos WHERE collection = ?", known.id)
         gone = sum(entry.is_gone for entry in entries)
         size = known.num_rows * row_bytes(known.width)
@@ -231,9 +231,10 @@ class Store:
         """What it takes on the disk."""
         return sum(file.lstat().st_size for file in self.folder.iterdir() if _OURS.fullmatch(file.name))
 
-    def videos(self) -> list[Entry]:
-        """Those of all models."""
-        return [entry for known in self.collections() for entry in self._entries(self._all(_ENTRY, known.id))]
+    def videos(self, known: Collection | None = None) -> list[Entry]:
+        """The videos of one model, or of all models."""
+        collections = self.collections() if known is None else [known]
+        return [entry for known in collections for entry in self._entries(self._all(_ENTRY, known.id))]
 
     def prune(self, paths: Iterable[str]) -> int:
         """Takes those of these videos out whose files are gone, and gives their room back; tells how many they were."""
