@@ -53,7 +53,7 @@ MUTANTS = (
            "model/test_parity.py"),
     Mutant("text cache of all models", "textcache.py", "_memory.setdefault(checkpoint.fingerprint, {})",
            '_memory.setdefault("", {})', "test_textcache.py"),
-    Mutant("text file of all models", "textcache.py", 'f"{checkpoint.fingerprint}.sqlite"', '"all.sqlite"',
+    Mutant("text file of all models", "textcache.py", 'f"{checkpoint.fingerprint}.safetensors"', '"all.safetensors"',
            "test_textcache.py"),
     Mutant("journal skips failed videos", "journal.py", "if result.error is None}", "}", "test_journal.py"),
     Mutant("journal forgets when a video changed", "journal.py", "[stat.st_size, stat.st_mtime_ns]", "[stat.st_size]",

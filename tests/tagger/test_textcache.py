@@ -1,11 +1,14 @@
 import multiprocessing
 import os
-import sqlite3
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import torch
+from filelock import FileLock
+from safetensors import safe_open
+from safetensors.numpy import save as to_bytes
 
 from xclip_cli.checkpoint.load import load_model, open_checkpoint
 from xclip_cli.checkpoint.ours import save
@@ -109,7 +112,7 @@ def test_a_prompt_that_is_too_long_for_a_real_tokenizer(toy_model):
     assert text_features(from_names([" ".join(["running"] * 75)]), open_checkpoint(toy_model)).shape == (1, 64)
 
 
-@pytest.mark.parametrize("size", [0, 10, 100, 3000])
+@pytest.mark.parametrize("size", [0, 10, 100, 300])
 def test_a_damaged_file_is_replaced(own_cache, monkeypatch, size):
     expected = text_features(LABELS, Model())
     [path] = own_cache.iterdir()
@@ -131,16 +134,49 @@ def test_a_flipped_bit_is_noticed(own_cache, monkeypatch):
     path.write_bytes(whole[: at + 5] + bytes([whole[at + 5] ^ 4]) + whole[at + 6 :])
     textcache.forget()
     model = Model()
-    assert torch.equal(text_features(LABELS, model), expected) and model.calls == [["running"]]
+    assert torch.equal(text_features(LABELS, model), expected) and model.calls == [PROMPTS]
 
 
-def test_a_cache_of_another_shape_is_replaced(own_cache):
-    own_cache.mkdir(parents=True)
-    base = sqlite3.connect(own_cache / f"{'f' * 64}.sqlite")
-    base.execute("CREATE TABLE prompts (other INT)")
-    base.commit()
-    base.close()
-    assert text_features(LABELS, Model()).shape == (3, 8)
+@pytest.mark.parametrize("change", ["width", "dtype", "rows", "infinite", "no metadata", "another model", "a folder"])
+def test_a_file_that_does_not_fit_is_ignored_and_rewritten(own_cache, change):
+    expected = text_features(LABELS, Model())
+    [path] = own_cache.iterdir()
+    with safe_open(path, framework="numpy") as file:
+        rows, about = file.get_tensor("features"), file.metadata()
+    if change in ("width", "dtype", "rows", "infinite"):
+        rows = {
+            "width": rows[:, 0],
+            "dtype": rows.astype(np.float64),
+            "rows": rows[1:],
+            "infinite": np.where(rows == rows[0, 0], np.float32(np.inf), rows),
+        }[change]
+        about["checksum"] = textcache._checksum(path, about["prompts"], rows)
+        path.write_bytes(to_bytes({"features": rows}, about))
+    elif change == "no metadata":
+        path.write_bytes(to_bytes({"features": rows}))
+    elif change == "another model":
+        text_features(LABELS, Model("e" * 64))
+        path.write_bytes((own_cache / f"{'e' * 64}.safetensors").read_bytes())
+    else:
+        path.unlink()
+        path.mkdir()
+    for calls in ([PROMPTS], [PROMPTS] if change == "a folder" else []):
+        textcache.forget()
+        model = Model()
+        assert torch.equal(text_features(LABELS, model), expected) and model.calls == calls
+
+
+def test_the_oldest_prompts_are_dropped(monkeypatch):
+    monkeypatch.setattr(textcache, "MOST_PROMPTS", 3)
+    for name in ("a", "b", "c", "d"):
+        text_features(from_names([name]), Model())
+    textcache.forget()
+    model = Model()
+    text_features(from_names(["d", "c", "b", "a"]), model)
+    assert model.calls == [[from_names(["a"]).labels[0].prompts[0]]]
+    textcache.forget()
+    text_features(from_names(["a", "b", "c", "d"]), again := Model())  # a label set is stored whole
+    assert again.calls == []
 
 
 def test_a_cache_that_cannot_be_written_is_done_without(own_cache):
@@ -151,15 +187,11 @@ def test_a_cache_that_cannot_be_written_is_done_without(own_cache):
 
 
 def test_a_locked_cache_is_done_without(own_cache, monkeypatch):
-    text_features(LABELS, Model())
     monkeypatch.setattr(textcache, "LOCK_SECONDS", 0.05)
-    [path] = own_cache.iterdir()
-    base = sqlite3.connect(path, isolation_level=None)
-    base.execute("BEGIN EXCLUSIVE")
-    textcache.forget()
-    assert text_features(LABELS, Model()).shape == (3, 8)
-    base.close()
-    assert path.exists()
+    own_cache.mkdir(parents=True)
+    with FileLock(own_cache.with_suffix(".lock")):
+        assert text_features(LABELS, Model()).shape == (3, 8)
+    assert not list(own_cache.glob("*.safetensors"))
 
 
 def encode_some(cache, first, answers):
@@ -182,15 +214,17 @@ def test_many_processes_share_one_file(own_cache, monkeypatch):
     assert model.calls == []
 
 
-def test_a_kill_while_writing_leaves_a_sound_file(own_cache, monkeypatch):
-    """Killed in the middle of the transaction: the next run reads a sound file and encodes again what is missing."""
+def test_a_kill_while_writing_leaves_a_sound_file(own_cache):
+    """Killed with the new file half written: the next run reads the old one and encodes again what is missing."""
     text_features(from_names(["before"]), Model())
     program = (
-        "import os, sqlite3, sys\n"
-        "base = sqlite3.connect(sys.argv[1], isolation_level=None)\n"
-        "base.execute('PRAGMA cache_size=1'); base.execute('BEGIN IMMEDIATE')\n"
-        "for n in range(2000): base.execute('INSERT INTO prompts VALUES (?, ?, 0)', (str(n), os.urandom(500)))\n"
-        "os.kill(os.getpid(), 9)"
+        "import os, sys\n"
+        "from pathlib import Path\n"
+        "from filelock import FileLock\n"
+        "from xclip_cli.files import replacing\n"
+        "with FileLock(Path(sys.argv[1]).parent.with_suffix('.lock')), replacing(Path(sys.argv[1])) as draft:\n"
+        "    draft.write_bytes(b'half')\n"
+        "    os.kill(os.getpid(), 9)"
     )
     [path] = own_cache.iterdir()
     assert subprocess.run([sys.executable, "-c", program, path]).returncode == -9

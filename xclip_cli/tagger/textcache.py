@@ -1,28 +1,27 @@
-"""Text features of a label set, from memory, then from disk, and from the text tower only where both have none.
+"""Text features of a label set: from memory, then from disk, and from the text tower where both have none.
 
 They are kept per model fingerprint and prompt, before video-specific prompting, which depends on the video. With every
-prompt on disk neither the tokenizer nor the text tower is loaded, and for `prompt_features` not even torch.
+prompt on disk neither the tokenizer nor the text tower is loaded, and `prompt_features` does not import torch.
 """
 
-import sqlite3
+import json
 import zlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import closing, suppress
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
 from xclip_cli.errors import LabelError
-from xclip_cli.files import cache_dir
+from xclip_cli.files import cache_dir, from_json, replacing
 from xclip_cli.labels import Label, LabelSet
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-LOCK_SECONDS = 10.0  # how long another process may keep the file before it is done without
+LOCK_SECONDS = 10.0  # after this wait for another process the new features are not stored
+MOST_PROMPTS = 16_384  # stored per model, 32 MiB at 512 numbers each; the oldest are dropped
 _memory: dict[str, dict[str, np.ndarray]] = {}  # fingerprint -> prompt -> float32 (E,)
-T = TypeVar("T")
 
 
 class TextEncoder(Protocol):
@@ -33,7 +32,7 @@ class TextEncoder(Protocol):
 
 
 class Model(Protocol):
-    """As much of a Checkpoint as is needed here."""
+    """The part of a Checkpoint that is needed here."""
 
     fingerprint: str
 
@@ -41,7 +40,7 @@ class Model(Protocol):
 
 
 def text_features(label_set: LabelSet, checkpoint: Model) -> "Tensor":
-    """Features float32 (N, E) on the CPU: one row for each label, then one for each background entry.
+    """Return features float32 (N, E) on the CPU: one row for each label, then one for each background entry.
 
     A label of several prompts has the direction of the mean of their unit vectors, and their mean length.
     Raises LabelError for a prompt that is longer than the text tower's context.
@@ -49,34 +48,28 @@ def text_features(label_set: LabelSet, checkpoint: Model) -> "Tensor":
     import torch  # here, for those that only read what is on disk
 
     entries = (*label_set.labels, *label_set.background)
-    known = prompt_features(entries, checkpoint)
-    return torch.stack([_average([known[prompt] for prompt in entry.prompts]) for entry in entries])
+    vectors = prompt_features(entries, checkpoint)
+    return torch.stack([_average([vectors[prompt] for prompt in entry.prompts]) for entry in entries])
 
 
 def prompt_features(entries: Sequence[Label], checkpoint: Model) -> Mapping[str, np.ndarray]:
-    """Features float32 (E,) of all prompts of these labels, by prompt. Raises LabelError as `text_features`."""
-    known = _memory.setdefault(checkpoint.fingerprint, {})
-    missing = _unknown(entries, known)
-    if missing:
-        path = cache_dir() / "text" / f"{checkpoint.fingerprint}.sqlite"
-        known.update(_read(path, missing))
-        missing = _unknown(entries, known)
-    if missing:
+    """Return the features float32 (E,) of at least the prompts of these labels. Raises LabelError."""
+    vectors = _memory.setdefault(checkpoint.fingerprint, {})
+    prompts = list(dict.fromkeys(prompt for entry in entries for prompt in entry.prompts))
+    path = cache_dir() / "text" / f"{checkpoint.fingerprint}.safetensors"
+    if any(prompt not in vectors for prompt in prompts):
+        vectors.update(_read(path))
+    if missing := [prompt for prompt in prompts if prompt not in vectors]:
         encoder = checkpoint.text_encoder()
         check_lengths(entries, set(missing), encoder)
-        fresh = dict(zip(missing, encoder(missing).numpy(), strict=True))
-        known.update(fresh)
-        _write(path, fresh)
-    return known
+        vectors.update(zip(missing, encoder(missing).numpy(), strict=True))
+        _store(path, {prompt: vectors[prompt] for prompt in prompts})
+    return vectors
 
 
 def forget() -> None:
-    """Lets go of what this process holds in memory; what is on disk stays."""
+    """Clear the features in this process's memory; the files stay."""
     _memory.clear()
-
-
-def _unknown(entries: Iterable[Label], known: dict) -> list[str]:
-    return [p for p in dict.fromkeys(p for entry in entries for p in entry.prompts) if p not in known]
 
 
 def _average(vectors: list[np.ndarray]) -> "Tensor":
@@ -90,7 +83,7 @@ def _average(vectors: list[np.ndarray]) -> "Tensor":
 
 
 def check_lengths(entries: Iterable[Label], chosen: set[str], encoder: TextEncoder) -> None:
-    """Raises LabelError for one of these prompts that is longer than the encoder reads."""
+    """Raise LabelError for the first of the chosen prompts that is longer than the encoder's context."""
     for entry in entries:
         prompts = [prompt for prompt in entry.prompts if prompt in chosen]
         for prompt, tokens in zip(prompts, encoder.count_tokens(prompts), strict=True):
@@ -102,42 +95,39 @@ def check_lengths(entries: Iterable[Label], chosen: set[str], encoder: TextEncod
                 )
 
 
-def _read(path: Path, prompts: list[str]) -> dict[str, np.ndarray]:
-    def select(base: sqlite3.Connection) -> dict[str, np.ndarray]:
-        rows = (base.execute("SELECT vector, checksum FROM prompts WHERE prompt = ?", (p,)).fetchone() for p in prompts)
-        found = {
-            prompt: np.frombuffer(row[0], np.float32).copy()
-            for prompt, row in zip(prompts, rows, strict=True)
-            if row and row[1] == _checksum(prompt, row[0])
-        }
-        if len({len(vector) for vector in found.values()}) > 1 or not all(np.isfinite(v).all() for v in found.values()):
-            raise ValueError("these are not features of one model")
-        return found
+def _read(path: Path) -> dict[str, np.ndarray]:
+    """Return the stored features by prompt; none where the file is absent, damaged or of another model."""
+    from safetensors import SafetensorError, safe_open
 
-    return (_use(path, select) if path.exists() else None) or {}
-
-
-def _write(path: Path, vectors: dict[str, np.ndarray]) -> None:
-    """All of them in one transaction: after a kill either all are there or none."""
-    rows = [(prompt, blob, _checksum(prompt, blob)) for prompt, blob in ((p, v.tobytes()) for p, v in vectors.items())]
-    _use(path, lambda base: base.executemany("INSERT OR REPLACE INTO prompts VALUES (?, ?, ?)", rows))
+    try:
+        with safe_open(path, framework="numpy") as file:
+            rows, about = file.get_tensor("features"), file.metadata() or {}
+        prompts = from_json(about["prompts"], list[str])
+        fits = rows.dtype == np.float32 and rows.ndim == 2 and len(rows) == len(prompts)
+        if fits and about["checksum"] == _checksum(path, about["prompts"], rows) and np.isfinite(rows).all():
+            return dict(zip(prompts, rows, strict=True))
+    except (OSError, SafetensorError, LookupError, TypeError, ValueError):
+        pass
+    return {}
 
 
-def _use(path: Path, work: Callable[[sqlite3.Connection], T]) -> T | None:
-    """What the work gives. A damaged file is replaced; one that cannot be used now (locked, read-only) is let be."""
-    for _ in range(2):
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with closing(sqlite3.connect(path, timeout=LOCK_SECONDS)) as base, base:
-                base.execute("CREATE TABLE IF NOT EXISTS prompts (prompt TEXT PRIMARY KEY, vector BLOB, checksum INT)")
-                return work(base)
-        except (OSError, sqlite3.OperationalError):
-            return None
-        except (sqlite3.DatabaseError, ValueError, TypeError):
-            with suppress(OSError):
-                path.unlink(missing_ok=True)
-    return None
+def _store(path: Path, vectors: dict[str, np.ndarray]) -> None:
+    """Add these features to the file. A cache that cannot be written or is locked costs time, nothing else."""
+    from filelock import FileLock
+    from safetensors.numpy import save
+
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(path.parent.with_suffix(".lock"), timeout=LOCK_SECONDS):
+            stored = {prompt: row for prompt, row in _read(path).items() if prompt not in vectors} | vectors
+            newest = list(stored)[-max(MOST_PROMPTS, len(vectors)) :]
+            rows, prompts = np.stack([stored[prompt] for prompt in newest]), json.dumps(newest)
+            about = {"prompts": prompts, "checksum": _checksum(path, prompts, rows)}
+            with replacing(path) as draft:
+                draft.write_bytes(save({"features": rows}, about))
+    except (OSError, NotImplementedError):
+        pass
 
 
-def _checksum(prompt: str, blob: bytes) -> int:
-    return zlib.crc32(blob, zlib.crc32(prompt.encode()))
+def _checksum(path: Path, prompts: str, rows: np.ndarray) -> str:
+    return str(zlib.crc32(rows.tobytes(), zlib.crc32(f"{path.stem} {prompts}".encode())))
