@@ -61,7 +61,7 @@ from xclip_cli.video.ahead import decode_ahead
 from xclip_cli.video.pool import DecodePool
 
 videos = json.load(sys.stdin)
-tagger = Tagger("mini").set_labels("fighting,walking")
+tagger = Tagger("mini", "fighting,walking")
 
 def passes(pool, use):
     started = time.perf_counter()

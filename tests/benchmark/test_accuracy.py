@@ -44,7 +44,7 @@ def settings(toy_model):
 
 def test_the_models_own_row_is_what_tagging_says(data, settings, toy_model):
     found = accuracy.run(str(data), None, settings(num_clips=2, num_crops=3), None, quiet)
-    tagger = Tagger(toy_model, num_clips=2, num_crops=3).set_labels(["a car", "a cat", "a dog"])
+    tagger = Tagger(toy_model, ["a car", "a cat", "a dog"], num_clips=2, num_crops=3)
     assert [v.what for v in found.variants] == ["as it is", "the same backbone, frames averaged"]
     assert len(found.task.samples) == 9 == len({result.video for result in found.results[0]})
     right = 0
@@ -61,19 +61,23 @@ def test_parts_that_are_off_are_off(data, settings, toy_model):
     pairs = [("cct+mit", "video"), ("mean", "none"), ("mean", "video"), ("mit", "none"), ("mit", "video")]
     assert [(row.temporal, row.prompting) for row in rows] == pairs and not absent
     assert len({row.configuration for row in rows}) == 5
-    model, frames = Tagger(toy_model).model, torch.randn(1, 4, 3, 32, 32)
+    model, frames = Tagger(toy_model).encoder.network, torch.randn(1, 4, 3, 32, 32)
     with torch.inference_mode():
         for row in rows:
-            config = row.tagger.model.config
+            config = row.tagger.encoder.network.config
             assert (config.cross_frame, bool(config.mit_layers)) == ("cct" in row.temporal, "mit" in row.temporal)
             assert bool(config.prompt_layers) == (row.prompting == "video")
-            features = row.encoder.model.encode_video(frames)
-            alone = row.tagger.model.encode_video(frames)
+            features = row.encoder.network.encode_video(frames)
+            alone = row.tagger.encoder.network.encode_video(frames)
             torch.testing.assert_close(features.video, alone.video)
-        torch.testing.assert_close(rows[0].tagger.model.encode_video(frames).video, model.encode_video(frames).video)
-        assert not torch.equal(rows[1].tagger.model.encode_video(frames).video, model.encode_video(frames).video)
-    shared = dict(rows[0].tagger.model.named_parameters())
-    assert all(p.data_ptr() == shared[n].data_ptr() for n, p in rows[1].tagger.model.named_parameters())
+        torch.testing.assert_close(
+            rows[0].tagger.encoder.network.encode_video(frames).video, model.encode_video(frames).video
+        )
+        assert not torch.equal(
+            rows[1].tagger.encoder.network.encode_video(frames).video, model.encode_video(frames).video
+        )
+    shared = dict(rows[0].tagger.encoder.network.named_parameters())
+    assert all(p.data_ptr() == shared[n].data_ptr() for n, p in rows[1].tagger.encoder.network.named_parameters())
 
 
 def test_a_part_that_is_not_there_cannot_be_asked_for(toy_model, tmp_path):

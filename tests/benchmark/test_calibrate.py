@@ -57,7 +57,7 @@ def test_clips_of_a_single_file_are_refused(make_clip, toy_model, tmp_path):
     make_clip(tmp_path / "a.mp4", 60)
     rows = [f"a.mp4,{'xy'[i % 2]},{i * 0.25},{i * 0.25 + 0.25}" for i in range(20)]
     (tmp_path / "clips.csv").write_text("\n".join(["video,label,start_seconds,end_seconds", *rows]))
-    tagger = Tagger(toy_model).set_labels(["x", "y"])
+    tagger = Tagger(toy_model, ["x", "y"])
     with pytest.raises(UsageError, match=r"all clips are parts of .*a\.mp4"):
         run(read_samples(tmp_path / "clips.csv"), tagger, 0, lambda done, total: None)
 
@@ -84,17 +84,17 @@ def test_a_labelled_folder_gives_a_label_file_that_tagging_uses(dataset, toy_mod
     label_set = labels.load(out)
     assert [x.name for x in label_set.labels] == ["dark", "light"]  # unknown is none of the labels
     assert all(0 <= x.threshold <= 1 for x in label_set.labels)
-    plain, fitted = Tagger(toy_model, workers=1).set_labels("dark,light"), Tagger(toy_model, workers=1)
+    tagger = Tagger(toy_model, "dark,light", workers=1)
     clip = str(dataset / "dark" / "1.mp4")
-    before = {tag.label: tag.score for tag in plain.tag(clip).segments[0].tags}
+    before = {tag.label: tag.score for tag in tagger.tag(clip).segments[0].tags}
     shown = replace(label_set, labels=labels.from_names("dark,light").labels)  # with no threshold both are shown
-    after = {tag.label: tag.score for tag in fitted.set_labels(shown).tag(clip).segments[0].tags}
+    after = {tag.label: tag.score for tag in tagger.tag(clip, shown).segments[0].tags}
     powers = np.array([before["dark"], before["light"]]) ** (1 / label_set.calibration.temperature)
     assert [after["dark"], after["light"]] == pytest.approx((powers / powers.sum()).tolist(), abs=1e-5)
 
 
 def fit(dataset, label_set, toy_model):
-    tagger = Tagger(toy_model, workers=1).set_labels(label_set)
+    tagger = Tagger(toy_model, label_set, workers=1)
     found = run(read_samples(dataset), tagger, 0, lambda done, total: None)
     assert tagger.label_set is label_set  # the caller's tagger is as it was
     return found
@@ -142,18 +142,18 @@ def test_a_set_calibrated_for_another_model_is_named_and_its_temperature_left_ou
     assert "was calibrated for other, not toy: its thresholds may not fit" in result.stderr
     tagger = Tagger(toy_model, workers=1)
     sets = labels.load(tmp_path / "labels.yaml"), "dark,light"
-    calibrated, plain = (tagger.set_labels(each).tag(clips / "a.mp4").segments for each in sets)
+    calibrated, plain = (tagger.tag(clips / "a.mp4", each).segments for each in sets)
     assert calibrated == plain
 
 
 def test_a_label_that_is_not_in_the_set_is_refused_before_anything_is_read(toy_model):
-    tagger = Tagger(toy_model, workers=1).set_labels("dark,light")
+    tagger = Tagger(toy_model, "dark,light", workers=1)
     with pytest.raises(UsageError, match="label 'bright' of the clips is not in the label set"):
         run([Sample("nowhere.mp4", "bright")], tagger, 0, lambda done, total: None)
 
 
 def test_clips_that_fail_are_named_and_too_few_are_refused(toy_model, dataset):
-    tagger = Tagger(toy_model, workers=1).set_labels("dark,light")
+    tagger = Tagger(toy_model, "dark,light", workers=1)
     samples = [Sample(str(dataset / "dark" / "0.mp4"), "dark"), Sample("nowhere.mp4", "light")]
     with pytest.raises(UsageError, match="1 clips of 1 labels can be read: it takes 10 clips of two labels"):
         run(samples, tagger, 0, lambda done, total: None)

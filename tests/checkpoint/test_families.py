@@ -118,7 +118,7 @@ def test_scores_are_open_clips(architecture, known, tmp_path, monkeypatch):
     save_file({key: value.contiguous() for key, value in model.state_dict().items()}, path)
     frames = photo(90, 161, frames=3)
     clip = Clip(frames, np.arange(3.0), VideoInfo(161, 90, 3.0, 3, 1.0))
-    tagger = Tagger(f"open_clip:{architecture}={path}", device="cpu").set_labels(TEXTS)
+    tagger = Tagger(f"open_clip:{architecture}={path}", TEXTS, device="cpu")
     tags = tagger.tag_clips([clip])[0].tags
     expected = own_answers(model, architecture, FAMILIES[architecture][2], frames)
     cosines, scores = ({label: answer[i] for label, answer in expected.items()} for i in (0, 1))

@@ -103,7 +103,7 @@ def test_a_model_of_berts_kind_keeps_its_vocabulary(tune, bars, bert_model, tmp_
 
 
 def _tags_as_validated(output, report):
-    tagger = Tagger(str(output), workers=1).set_labels(report.splits.names)
+    tagger = Tagger(str(output), report.splits.names, workers=1)
     for row, sample in list(zip(report.after.logits.softmax(1), report.splits.val, strict=True))[:3]:
         tags = {tag.label: tag.score for tag in tagger.tag(sample.path).segments[0].tags}
         assert [tags[name] for name in report.splits.names] == pytest.approx(row.tolist(), abs=2e-3)
@@ -167,7 +167,7 @@ def test_what_tuning_costs_other_labels_is_said(tune, rooms, toy_model, tmp_path
     before, after = report.accuracies()["other labels, top-1"]
     names = ["a cave", "a dark room"]
     for model, wanted in ((toy_model, before), (str(tmp_path / "out"), after)):
-        tagger = Tagger(model, workers=1).set_labels(names)
+        tagger = Tagger(model, names, workers=1)
         right = [tagger.tag(s.path).segments[0].tags[0].label == s.label for s in report.splits.others]
         assert sum(right) / 2 == wanted
     assert ("Other labels lost" in report.verdict) == (after < before)

@@ -50,7 +50,7 @@ def test_a_station_tags_as_the_program_does(toy_model, clips):
     names, settings = from_names("running,dunking,a dog"), TagSettings(model=toy_model, workers=1)
     station, plain = Station(), json.loads(json.dumps([asdict(settings), asdict(names)]))
     about = station.open(*plain, str(clips))
-    tagger = Tagger(toy_model, workers=1).set_labels(names)
+    tagger = Tagger(toy_model, names, workers=1)
     assert about["fingerprint"] == tagger.checkpoint.fingerprint and about["room"] >= 4
     videos = [*map(str, clips.iterdir()), str(clips / "gone.mp4")]
     expected = {result.video: result for result in tagger.tag_many(videos)}
@@ -59,13 +59,13 @@ def test_a_station_tags_as_the_program_does(toy_model, clips):
 
 
 def test_a_station_without_labels_embeds_as_the_program_does(toy_model, clips):
-    from xclip_cli import Tagger
     from xclip_cli.errors import VideoError
+    from xclip_cli.tagger.encoder import Encoder
 
     station = Station()
     station.open(asdict(TagSettings(model=toy_model, workers=1)), None, str(clips))
     videos = [*map(str, clips.iterdir()), str(clips / "gone.mp4")]
-    expected = dict(Tagger(toy_model, workers=1).embed_many(iter(videos)))
+    expected = dict(Encoder(toy_model, workers=1).embed_many(iter(videos)))
     found = pickle.loads(pickle.dumps(dict(answers(station, videos))))
     assert found.keys() == expected.keys()
     for video, ours in expected.items():

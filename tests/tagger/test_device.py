@@ -3,7 +3,7 @@ import torch
 
 from xclip_cli import Tagger
 from xclip_cli.errors import UsageError
-from xclip_cli.tagger.device import resolve_device
+from xclip_cli.tagger.encoder import resolve_device
 
 NONE_HERE = [
     "cuda:99999999999999999999",

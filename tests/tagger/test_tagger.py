@@ -19,7 +19,7 @@ def tagger(toy_model):
 
 
 def test_tagging_gives_the_best_labels_first(tagger, clips):
-    result = tagger.set_labels(["running", "dunking", "a dog"]).tag(clips / "a.mp4")
+    result = tagger.tag(clips / "a.mp4", ["running", "dunking", "a dog"])
     [segment] = result.segments
     assert result.error is None and len(segment.tags) == 2
     assert segment.tags[0].score >= segment.tags[1].score > 0
@@ -28,14 +28,15 @@ def test_tagging_gives_the_best_labels_first(tagger, clips):
 
 def test_probabilities_and_cosines_of_all_views_are_averaged(toy_model, clips):
     names = ["running", "dunking", "a dog"]
-    tagger = Tagger(toy_model, workers=1, num_clips=2, num_crops=3).set_labels(names)
+    tagger = Tagger(toy_model, names, workers=1, num_clips=2, num_crops=3)
     with DecodePool(workers=1) as pool:
-        clip = pool.submit(clips / "a.mp4", 4, 2, resize=tagger.resize).result()
+        clip = pool.submit(clips / "a.mp4", 4, 2, resize=tagger.encoder.resize).result()
     with torch.inference_mode():
-        views = normalise(tagger.pixels([clip])[0], tagger.checkpoint.preprocessing)
+        network = tagger.encoder.network
+        views = normalise(tagger.encoder.pixels([clip])[0], tagger.checkpoint.preprocessing)
         text = tagger.checkpoint.text_encoder()(names)
-        cosines = torch.cat([tagger.model.similarity(tagger.model.encode_video(view[None]), text) for view in views])
-        scores = tagger.model.logits(cosines).softmax(dim=1)
+        cosines = torch.cat([network.similarity(network.encode_video(view[None]), text) for view in views])
+        scores = network.logits(cosines).softmax(dim=1)
     assert scores.shape == (6, 3) and scores.std(dim=0).max() > 1e-4
     tags = {tag.label: tag for tag in tagger.tag(clips / "a.mp4").segments[0].tags}
     assert [tags[name].score for name in names] == pytest.approx(scores.mean(dim=0).tolist(), abs=1e-5)
@@ -43,8 +44,8 @@ def test_probabilities_and_cosines_of_all_views_are_averaged(toy_model, clips):
 
 
 def test_similarity_does_not_depend_on_the_other_labels_but_score_does(tagger, clips):
-    alone = tagger.set_labels("running").tag(clips / "a.mp4").segments[0].tags[0]
-    [*several] = tagger.set_labels("running,dunking").tag(clips / "a.mp4").segments[0].tags
+    alone = tagger.tag(clips / "a.mp4", "running").segments[0].tags[0]
+    [*several] = tagger.tag(clips / "a.mp4", "running,dunking").segments[0].tags
     same = next(tag for tag in several if tag.label == "running")
     assert alone.score == 1.0 and same.score < 1.0
     assert same.similarity == pytest.approx(alone.similarity, abs=1e-6)
@@ -64,16 +65,15 @@ def test_similarity_does_not_depend_on_the_other_labels_but_score_does(tagger, c
 )
 def test_what_is_no_path_is_said_at_once(tagger, paths, said):
     with pytest.raises(UsageError, match=said):
-        tagger.set_labels("a,b").tag_many(paths)
+        tagger.tag_many(paths, "a,b")
 
 
 def test_one_path_may_be_text_bytes_or_a_path(tagger, clips):
-    tagger.set_labels("a,b")
     paths = [str(clips / "a.mp4"), os.fsencode(clips / "a.mp4"), clips / "a.mp4", np.array([str(clips / "a.mp4")])[0]]
-    assert {(type(r.video), r.status) for r in tagger.tag_many(np.array(paths, dtype=object))} == {(str, "ok")}
+    assert {(type(r.video), r.status) for r in tagger.tag_many(np.array(paths, dtype=object), "a,b")} == {(str, "ok")}
     for wrong in (np.zeros((4, 4)), ["a.mp4"], None):
         with pytest.raises(UsageError, match="a path was expected"):
-            tagger.tag(wrong)
+            tagger.tag(wrong, "a,b")
 
 
 def test_a_tuned_model_looks_for_its_own_labels(toy_model, clips, tmp_path):
@@ -83,13 +83,14 @@ def test_a_tuned_model_looks_for_its_own_labels(toy_model, clips, tmp_path):
     tagger = Tagger(str(own), workers=1)
     assert {tag.label for tag in tagger.tag(clips / "a.mp4").segments[0].tags} == {"a cat", "灌篮"}
     assert tagger.label_set.labels[1].prompts == ("灌篮",)
-    assert tagger.set_labels("灌篮,投篮").label_set.labels[0].prompts == ("灌篮",)  # it was tuned on this text
-    assert "a player shooting a basketball at the hoop" in tagger.label_set.labels[1].prompts
+    other = Tagger(tagger.encoder, "灌篮,投篮").label_set
+    assert other.labels[0].prompts == ("灌篮",)  # it was tuned on this text
+    assert "a player shooting a basketball at the hoop" in other.labels[1].prompts
 
 
 def test_a_video_that_cannot_be_read_is_a_result(tagger, clips, tmp_path):
     (tmp_path / "x.mp4").write_bytes(b"nothing")
-    results = list(tagger.set_labels("a,b").tag_many([clips / "a.mp4", tmp_path / "x.mp4", tmp_path / "none.mp4"]))
+    results = list(tagger.tag_many([clips / "a.mp4", tmp_path / "x.mp4", tmp_path / "none.mp4"], "a,b"))
     assert sorted((result.video.rpartition("/")[2], result.status) for result in results) == [
         ("a.mp4", "ok"),
         ("none.mp4", "error"),
@@ -98,10 +99,10 @@ def test_a_video_that_cannot_be_read_is_a_result(tagger, clips, tmp_path):
 
 
 def test_batches_that_overlap_give_what_single_videos_give(toy_model, clips, tmp_path):
-    tagger = Tagger(toy_model, workers=1).set_labels("a,b")
+    tagger = Tagger(toy_model, "a,b", workers=1)
     paths = [*map(str, sorted(clips.iterdir())), str(tmp_path / "none.mp4")]
     alone = {result.video: result for result in tagger.tag_many(paths)}
-    tagger.batch_size, tagger.batches_ahead = 2, 1  # as on an accelerator
+    tagger.encoder.batch_size, tagger.encoder.batches_ahead = 2, 1  # as on an accelerator
     together = {result.video: result for result in tagger.tag_many(paths)}
     assert together.keys() == alone.keys() and [r.error for r in together.values()].count(None) == 3
     for video, result in together.items():
@@ -113,37 +114,38 @@ def test_batches_that_overlap_give_what_single_videos_give(toy_model, clips, tmp
 def test_the_model_is_sent_bytes(tagger, clips):
     with DecodePool(workers=1) as pool:
         clip = pool.submit(clips / "a.mp4", 4).result()
-    pixels = tagger.pixels([clip, clip])
+    pixels = tagger.encoder.pixels([clip, clip])
     assert pixels.dtype == torch.uint8 and pixels.shape == (2, 1, 4, 3, 32, 32)
     spec = tagger.checkpoint.preprocessing
     torch.testing.assert_close(normalise(pixels[0], spec), preprocess(clip.frames, spec), rtol=0, atol=0)
 
 
 def test_many_videos_can_show_a_bar(tagger, clips, capsys):
-    assert len(list(tagger.set_labels("a,b").tag_many(sorted(clips.iterdir()), progress=True))) == 3
+    assert len(list(tagger.tag_many(sorted(clips.iterdir()), "a,b", progress=True))) == 3
     assert "3/3" in capsys.readouterr().err
 
 
 def test_thresholds_of_labels_go_before_the_common_one(toy_model, clips):
     tagger = Tagger(toy_model, threshold=0.0)
     never, always = Label("never", ("x",), threshold=1.0), Label("always", ("y",), names={"zh": "总是"})
-    tags = tagger.set_labels(LabelSet("s", (never, always))).tag(clips / "a.mp4").segments[0].tags
+    tags = tagger.tag(clips / "a.mp4", LabelSet("s", (never, always))).segments[0].tags
     assert [tag.label for tag in tags] == ["always"]
     other = Tagger(toy_model, lang="zh")
-    assert "总是" in [tag.label for tag in other.set_labels(tagger.label_set).tag(clips / "a.mp4").segments[0].tags]
+    tags = other.tag(clips / "a.mp4", LabelSet("s", (never, always))).segments[0].tags
+    assert "总是" in [tag.label for tag in tags]
 
 
 @pytest.mark.parametrize("options", [{}, {"window_seconds": 0.5}])
 def test_scores_that_are_no_numbers_are_an_error(toy_model, clips, options):
-    tagger = Tagger(toy_model, workers=1, **options).set_labels(["a dog", "running"])
-    tagger.model.logit_scale.data.fill_(1000)
+    tagger = Tagger(toy_model, ["a dog", "running"], workers=1, **options)
+    tagger.encoder.network.logit_scale.data.fill_(1000)
     with pytest.raises(ModelError, match="model 'toy' gives scores that are no numbers"):
         tagger.tag(clips / "a.mp4")
 
 
 def test_half_precision_stays_close(toy_model, tagger, clips):
-    exact = tagger.set_labels("a,b").tag(clips / "a.mp4").segments[0].tags
-    rough = Tagger(toy_model, dtype="bfloat16").set_labels("a,b").tag(clips / "a.mp4").segments[0].tags
+    exact = tagger.tag(clips / "a.mp4", "a,b").segments[0].tags
+    rough = Tagger(toy_model, "a,b", dtype="bfloat16").tag(clips / "a.mp4").segments[0].tags
     assert {t.label: t.score for t in rough} == pytest.approx({t.label: t.score for t in exact}, abs=0.05)
 
 
@@ -152,7 +154,7 @@ def test_half_precision_ties_no_labels(toy_model, clips):
     names = labels.builtin("kinetics400")
     found = {}
     for dtype in ("float32", "bfloat16"):
-        tags = Tagger(toy_model, dtype=dtype, top_k=400).set_labels(names).tag(clips / "a.mp4").segments[0].tags
+        tags = Tagger(toy_model, names, dtype=dtype, top_k=400).tag(clips / "a.mp4").segments[0].tags
         assert len(tags) == len({tag.similarity for tag in tags}) == len({tag.score for tag in tags}) == 400
         found[dtype] = {tag.label: (tag.similarity, tag.score) for tag in tags}
     for label, (similarity, score) in found["float32"].items():
@@ -160,10 +162,10 @@ def test_half_precision_ties_no_labels(toy_model, clips):
 
 
 def test_wrong_requests_are_our_errors(toy_model, clips):
-    with pytest.raises(UsageError, match="no labels"):
+    with pytest.raises(UsageError, match="there are no labels"):
         Tagger(toy_model).tag(clips / "a.mp4")
     with pytest.raises(LabelError):
-        Tagger(toy_model).set_labels("a,,b")
+        Tagger(toy_model, "a,,b")
     with pytest.raises(ModelError, match="not on this machine") as absent:
         Tagger("xclip-base-patch32")
     assert "xclip models pull xclip-base-patch32" in absent.value.hint
@@ -173,13 +175,11 @@ def test_wrong_requests_are_our_errors(toy_model, clips):
 
 
 def test_the_answer_is_unknown_where_the_best_does_not_lead_by_the_margin(toy_model, clips):
-    scores = [
-        tag.score for tag in Tagger(toy_model, workers=1).set_labels("a,b,c").tag(clips / "a.mp4").segments[0].tags
-    ]
+    scores = [tag.score for tag in Tagger(toy_model, "a,b,c", workers=1).tag(clips / "a.mp4").segments[0].tags]
     lead = scores[0] - scores[1]
     tagged = {}
     for margin in (lead - 1e-6, lead + 1e-6):
-        tagger = Tagger(toy_model, workers=1, min_margin=margin).set_labels("a,b,c")
+        tagger = Tagger(toy_model, "a,b,c", workers=1, min_margin=margin)
         tagged[margin] = [(tag.label, tag.score) for tag in tagger.tag(clips / "a.mp4").segments[0].tags]
     clear, close = tagged.values()
     assert [score for _, score in clear] == scores and close == [("unknown", None), *clear]
@@ -188,24 +188,24 @@ def test_the_answer_is_unknown_where_the_best_does_not_lead_by_the_margin(toy_mo
 def test_background_competes_and_is_never_printed(toy_model, clips):
     """Whatever wins, the shares of the labels are those among labels and background."""
     tagger = Tagger(toy_model, workers=1)
-    among_all = tagger.set_labels("a,b,an empty room,a dog").tag(clips / "a.mp4").segments[0].tags
+    among_all = tagger.tag(clips / "a.mp4", "a,b,an empty room,a dog").segments[0].tags
     label_set = labels.from_names("a,b").against(labels.from_names("an empty room,a dog,A"))
     assert [x.name for x in label_set.background] == ["an empty room", "a dog"]
-    shown = tagger.set_labels(label_set).tag(clips / "a.mp4").segments[0].tags
+    shown = tagger.tag(clips / "a.mp4", label_set).segments[0].tags
     assert {tag for tag in shown if tag.label in "ab"} == {tag for tag in among_all if tag.label in "ab"}
     assert {tag.label for tag in shown} <= {"a", "b", "unknown"}
     assert (shown[0].label == "unknown") == (among_all[0].label not in "ab")
 
 
 def decoders(tagger):
-    return [worker._process.pid for worker in tagger.pool._shared.workers]
+    return [worker._process.pid for worker in tagger.encoder.pool._shared.workers]
 
 
 def test_one_decoder_serves_all_calls_and_ends_with_the_tagger(toy_model, clips):
-    with Tagger(toy_model, workers=3).set_labels("a,b") as tagger:
+    with Tagger(toy_model, "a,b", workers=3) as tagger:
         results = [tagger.tag(clips / "a.mp4") for _ in range(4)]
         assert tagger.tag(clips / "gone.mp4").error and tagger.tag(clips / "a.mp4") == results[0]
-        [pid], threads = decoders(tagger), tagger.pool._shared.threads
+        [pid], threads = decoders(tagger), tagger.encoder.pool._shared.threads
         assert {result.status for result in results} == {"ok"} and len(threads) == 1
     assert not threads[0].is_alive()
     with pytest.raises(ProcessLookupError):
@@ -217,7 +217,7 @@ def test_one_decoder_serves_all_calls_and_ends_with_the_tagger(toy_model, clips)
 
 
 def test_a_run_that_is_left_leaves_the_tagger_as_it_was(toy_model, clips):
-    with Tagger(toy_model, workers=1, window_seconds=0.5).set_labels("a,b") as tagger:
+    with Tagger(toy_model, "a,b", workers=1, window_seconds=0.5) as tagger:
         whole = tagger.tag(clips / "a.mp4")
         for _ in tagger.tag_many([clips / "a.mp4"] * 3):
             break
@@ -228,26 +228,44 @@ def test_threads_have_their_own_results_of_shared_decoders(toy_model, clips):
     from concurrent.futures import ThreadPoolExecutor
 
     paths = sorted(clips.iterdir())
-    with Tagger(toy_model, workers=2).set_labels("a,b") as tagger, ThreadPoolExecutor(4) as threads:
+    with Tagger(toy_model, "a,b", workers=2) as tagger, ThreadPoolExecutor(4) as threads:
         alone = {str(path): tagger.tag(path) for path in paths}
         together = list(threads.map(tagger.tag, paths * 4))
         assert len(decoders(tagger)) == 2
     assert together == [alone[str(path)] for path in paths * 4]
 
 
+def test_threads_with_other_labels_get_their_own(toy_model, clips):
+    """Two label sets of one size: a mix-up would give the other's names, or its scores under these names."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    sets = {"a dog,running": 50, "a cat,dunking": 50}
+    for options in ({}, {"window_seconds": 0.5, "threshold": 0.0}):
+        with Tagger(toy_model, workers=2, **options) as tagger, ThreadPoolExecutor(2) as threads:
+            alone = {names: tagger.tag(clips / "a.mp4", names) for names in sets}
+            jobs = [
+                threads.submit(lambda names, count: [tagger.tag(clips / "a.mp4", names) for _ in range(count)], *job)
+                for job in sets.items()
+            ]
+            for names, job in zip(sets, jobs, strict=True):
+                assert job.result() == [alone[names]] * 50
+        assert alone["a dog,running"] != alone["a cat,dunking"]
+
+
 def test_a_cpu_computes_view_after_view(toy_model, clips, monkeypatch):
-    with Tagger(toy_model, workers=1, num_clips=3, num_crops=3, device="cpu").set_labels("a,b") as tagger:
-        encode, shapes = tagger.model.encode_video, []
-        monkeypatch.setattr(tagger.model, "encode_video", lambda x: (shapes.append(x.shape[0]), encode(x))[1])
+    with Tagger(toy_model, "a,b", workers=1, num_clips=3, num_crops=3, device="cpu") as tagger:
+        encode, shapes = tagger.encoder.network.encode_video, []
+        monkeypatch.setattr(tagger.encoder.network, "encode_video", lambda x: (shapes.append(x.shape[0]), encode(x))[1])
         tagger.tag(clips / "a.mp4")
     assert shapes == [1] * 9
 
 
 def test_a_timeline_says_how_far_it_has_come(toy_model, clips):
     heard = []
-    with Tagger(toy_model, lambda *at: heard.append(at), workers=1, window_seconds=0.5).set_labels("a,b") as tagger:
-        tagger.tag(clips / "a.mp4")
-        assert len(list(tagger.embed_many([str(clips / "a.mp4")]))) == 1
+    with Tagger(toy_model, "a,b", workers=1, window_seconds=0.5) as tagger:
+        listener = {"on_progress": lambda *at: heard.append(at)}
+        assert len(list(tagger.tag_many([clips / "a.mp4"], **listener))) == 1
+        assert len(list(tagger.encoder.embed_many([str(clips / "a.mp4")], tagger.windowing, **listener))) == 1
     assert len(heard) >= 2
     for seconds, end in heard:
         assert 0.5 < seconds < end == pytest.approx(1.0)

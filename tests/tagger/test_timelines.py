@@ -61,7 +61,7 @@ def small_pieces(monkeypatch):
 
 def scores_of(model, video, **options):
     kept = Kept()
-    tagger = Tagger(model, **(OPTIONS | options)).set_labels(LABELS)
+    tagger = Tagger(model, LABELS, **(OPTIONS | options))
     [result] = tagger.tag_many([video], memory=kept)
     assert result.error is None
     return kept.scored, result
@@ -69,11 +69,11 @@ def scores_of(model, video, **options):
 
 def test_every_window_scores_as_a_clip_of_its_own(toy_model, video):
     scored, result = scores_of(toy_model, video)
-    tagger = Tagger(toy_model, top_k=3).set_labels(LABELS)
+    tagger = Tagger(toy_model, LABELS, top_k=3)
     with DecodePool(workers=1) as pool:
         for span, scores, similarity in list(zip(scored.spans, scored.scores, scored.similarity, strict=True))[::7]:
-            clip = pool.submit(video, 4, 1, *span.tolist(), resize=tagger.resize).result()
-            alone, cosines = tagger._launch([clip], None)
+            clip = pool.submit(video, 4, 1, *span.tolist(), resize=tagger.encoder.resize).result()
+            alone, cosines = tagger.launch([clip], tagger.labels)
             np.testing.assert_allclose(scores, alone[0], atol=1e-6)
             np.testing.assert_allclose(similarity, cosines[0], atol=1e-6)
     assert len(scored.spans) > 60 and result.reader == "opencv"
@@ -92,10 +92,12 @@ def test_cutting_the_video_into_pieces_changes_nothing(toy_model, video, monkeyp
 
 
 def test_frames_meet_the_trunk_once(toy_model, video, monkeypatch):
-    tagger = Tagger(toy_model, **OPTIONS).set_labels(LABELS)
+    tagger = Tagger(toy_model, LABELS, **OPTIONS)
     seen = []
-    whole = tagger.model.frame_tokens
-    monkeypatch.setattr(tagger.model, "frame_tokens", lambda frames: seen.append(len(frames)) or whole(frames))
+    whole = tagger.encoder.network.frame_tokens
+    monkeypatch.setattr(
+        tagger.encoder.network, "frame_tokens", lambda frames: seen.append(len(frames)) or whole(frames)
+    )
     kept = Kept()
     list(tagger.tag_many([video], memory=kept))
     assert sum(seen) < 1.1 * len(kept.scored.spans) + 8 and len(kept.scored.spans) > 60  # of 4 each
@@ -103,10 +105,10 @@ def test_frames_meet_the_trunk_once(toy_model, video, monkeypatch):
 
 def test_three_crops_are_averaged(toy_model, video):
     scored, _ = scores_of(toy_model, video, num_crops=3)
-    tagger = Tagger(toy_model, num_crops=3).set_labels(LABELS)
+    tagger = Tagger(toy_model, LABELS, num_crops=3)
     with DecodePool(workers=1) as pool:
-        clip = pool.submit(video, 4, 1, *scored.spans[5].tolist(), resize=tagger.resize).result()
-    np.testing.assert_allclose(scored.scores[5], tagger._launch([clip], None)[0][0], atol=1e-6)
+        clip = pool.submit(video, 4, 1, *scored.spans[5].tolist(), resize=tagger.encoder.resize).result()
+    np.testing.assert_allclose(scored.scores[5], tagger.launch([clip], tagger.labels)[0][0], atol=1e-6)
 
 
 def test_tokens_of_frozen_models_are_features_of_frames():
@@ -148,12 +150,12 @@ def test_a_video_without_a_label_is_unknown_throughout(toy_model, video):
 def test_labels_keep_their_own_thresholds_and_backgrounds_are_never_named(toy_model, video):
     named = LabelSet("s", (Label("never", ("x",), threshold=1.0), Label("always", ("y",), threshold=0.0)),
                      background=(Label("nothing", ("z",)),))  # fmt: skip
-    [result] = Tagger(toy_model, **OPTIONS).set_labels(named).tag_many([video])
+    [result] = Tagger(toy_model, named, **OPTIONS).tag_many([video])
     assert [s.tags[0].label for s in result.segments] == ["always"]
 
 
 def test_a_video_shorter_than_a_window_is_one_segment(toy_model, clips):
-    [result] = Tagger(toy_model, window_seconds="auto", threshold=0.0).set_labels("a,b").tag_many([clips / "a.mp4"])
+    [result] = Tagger(toy_model, "a,b", window_seconds="auto", threshold=0.0).tag_many([clips / "a.mp4"])
     assert [(s.start_seconds, s.end_seconds) for s in result.segments] == [(0.0, 1.0)] * 2
 
 
@@ -165,7 +167,7 @@ def test_auto_fits_the_models_frames(toy_model):
 def test_videos_that_fail_are_results_among_the_others(toy_model, video, clips, tmp_path):
     (tmp_path / "x.mp4").write_bytes(b"nothing")
     paths = [str(tmp_path / "x.mp4"), video, str(tmp_path / "none.mp4"), str(clips / "a.mp4")]
-    results = list(Tagger(toy_model, **OPTIONS).set_labels(LABELS).tag_many(paths))
+    results = list(Tagger(toy_model, LABELS, **OPTIONS).tag_many(paths))
     assert [r.video for r in results] == paths and [r.status for r in results] == ["error", "ok", "error", "ok"]
 
 
@@ -173,7 +175,7 @@ def test_videos_that_fail_are_results_among_the_others(toy_model, video, clips, 
 def test_a_run_goes_on_behind_the_windows_that_are_known(toy_model, video, small_pieces, stop_after):
     whole, result = scores_of(toy_model, video)
     stopped = Kept(stop_after=stop_after)
-    tagger = Tagger(toy_model, **OPTIONS).set_labels(LABELS)
+    tagger = Tagger(toy_model, LABELS, **OPTIONS)
     with pytest.raises(KeyboardInterrupt):
         list(tagger.tag_many([video], memory=stopped))
     later = Kept(known=stopped.scored)
@@ -217,7 +219,7 @@ def test_windows_are_kept_in_the_journal_until_the_video_is_done(toy_model, vide
             [result] = job.run(journal)
     assert begun[0] >= calls[-1]
     assert not journal.windows_path.exists()
-    assert result == next(iter(Tagger(toy_model, **OPTIONS).set_labels(LABELS).tag_many([video])))
+    assert result == next(iter(Tagger(toy_model, LABELS, **OPTIONS).tag_many([video])))
 
 
 @pytest.mark.parametrize("field", ["spans", "scores", "similarity"])
@@ -272,7 +274,7 @@ def test_a_labels_own_threshold_goes_before_and_without_any_the_window_decides(t
     labels = LabelSet("s", (Label("own", ("x",), threshold=0.3), Label("none", ("y",))))
 
     def thresholds(**options):
-        rules = Tagger(toy_model, window_seconds=4, **options).set_labels(labels).rules
+        rules = Tagger(toy_model, labels, window_seconds=4, **options).labels.rules
         return rules.on.tolist(), rules.off.tolist()
 
     nan = pytest.approx(np.nan, nan_ok=True)

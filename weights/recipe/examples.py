@@ -36,11 +36,10 @@ def main() -> None:
     folder.mkdir(exist_ok=True)
     tagger = Tagger(args.model, top_k=21)
     for name, example in EXAMPLES.items():
-        tagger.set_labels([example["right"], *example["others"]])
         for member in example["pictures"]:
             clip = folder / f"{Path(member).parent}-{Path(member).stem}.mp4"
             write_clip(archive.read(member), clip)
-            [segment] = tagger.tag(str(clip)).segments
+            [segment] = tagger.tag(str(clip), [example["right"], *example["others"]]).segments
             rank = [tag.label for tag in segment.tags].index(example["right"]) + 1
             best = ", ".join(f"{tag.label} {tag.score:.2f}" for tag in segment.tags[:3])
             print(f"{name:16} {member:22} rank {rank} of {len(segment.tags)}: {best}")

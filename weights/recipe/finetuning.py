@@ -25,7 +25,7 @@ def quiet(done, total):
 
 
 def top1(model, samples):
-    tagger = Tagger(model).set_labels(sorted({sample.label for sample in samples}))
+    tagger = Tagger(model, sorted({sample.label for sample in samples}))
     found = {result.video: result.segments[0].tags[0].label for result in tagger.tag_many(s.path for s in samples)}
     right = [found[sample.path] == sample.label for sample in samples]
     return 100 * sum(right) / len(right)

@@ -18,9 +18,10 @@ from pathlib import Path
 import numpy as np
 
 from xclip_cli.labels import from_names
-from xclip_cli.tagger.tagger import Tagger
+from xclip_cli.tagger.encoder import Encoder
 from xclip_cli.tagger.textcache import text_features
 from xclip_cli.tagger.timeline import Found, Rules, Scored, segments
+from xclip_cli.video.stream import Windowing
 
 SECONDS, AT_ONCE, COUNTS, SAME = 10, 5, (2, 5, 26, 92, 400, 700), 0.7
 STILLS = {"har15": 1, "sports22": 1, "instruments10": 1}  # of each name
@@ -99,10 +100,11 @@ def embed(clips: Clips, draws: int, work: Path, cache: Path) -> None:
         command = ["ffmpeg", "-v", "error", "-y", "-f", "concat", "-safe", "0", "-i", listing, "-c", "copy", videos[-1]]
         subprocess.run(command, check=True)
     arrays = {"joins": np.array(names), "names": np.array([name for _, name in clips])}
-    tagger = Tagger("mini", window_seconds=4, stride_seconds=2)
+    encoder = Encoder("mini")
+    windowing = Windowing.of(encoder.checkpoint.num_frames, 4, 2)
     alone = [str(path if path.suffix in (".mp4", ".avi", ".mkv") else parts[path]) for path, _ in clips]
     for kind, paths in (("join", videos), ("clip", alone)):
-        for number, (_, found) in enumerate(tagger.embed_many(paths)):
+        for number, (_, found) in enumerate(encoder.embed_many(paths, windowing)):
             key = f"{kind}/{number}/"
             arrays |= {key + "win": found.windows, key + "spans": found.spans, key + "whole": found.whole[None]}
             arrays[key + "end"] = np.array(found.end_seconds)
@@ -112,7 +114,7 @@ def embed(clips: Clips, draws: int, work: Path, cache: Path) -> None:
 class Names:
     """The names of the clips and those of benchmarks, and what mini makes of each."""
 
-    def __init__(self, own: list[str], folder: Path, tagger: Tagger):
+    def __init__(self, own: list[str], folder: Path, encoder: Encoder):
         def read(name: str) -> list[str]:
             lines = (folder / f"{name}.txt").read_text().split("\n")
             return [re.sub(r"(?<=[a-z])(?=[A-Z])|_", " ", line).lower().strip() for line in lines if line.strip()]
@@ -120,7 +122,7 @@ class Names:
         few, many = read("hmdb51") + read("ucf101"), [read("kinetics400"), read("kinetics700")]
         self.few, self.many = [own, few], [many[0], many[1], few, own]
         every = list(dict.fromkeys(chain(*self.few, *self.many)))
-        features = text_features(from_names(every), tagger.checkpoint).numpy()
+        features = text_features(from_names(every), encoder.checkpoint).numpy()
         self.features = dict(zip(every, features / np.linalg.norm(features, axis=1, keepdims=True), strict=True))
 
     def lists(self, true: list[str], count: int, generator: random.Random) -> tuple[list[str], list[str]]:
@@ -141,8 +143,8 @@ class Measured:
     """Windows of joins and clips with their names, as `embed` wrote them, told among other names."""
 
     def __init__(self, cache: Path, folder: Path):
-        self.arrays, self.tagger = np.load(cache), Tagger("mini")
-        self.names = Names(sorted(set(self.arrays["names"].tolist())), folder, self.tagger)
+        self.arrays, encoder = np.load(cache), Encoder("mini")
+        self.names = Names(sorted(set(self.arrays["names"].tolist())), folder, encoder)
 
     def found(self, key: str, names: list[str], rule: Callable[[int], float], scale: float) -> list[Found]:
         similarity = self.names.similarity(self.arrays[key + "win"], names)

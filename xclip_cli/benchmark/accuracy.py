@@ -1,6 +1,5 @@
 """How often a model is right: every clip once, every variant of the model on the same frames, resumable."""
 
-import copy
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -17,6 +16,7 @@ from torch import nn
 from xclip_cli import __version__
 from xclip_cli.benchmark.protocols import Task, read_task
 from xclip_cli.benchmark.settings import AccuracySettings
+from xclip_cli.checkpoint.load import open_checkpoint
 from xclip_cli.dataset import Sample
 from xclip_cli.dataset.metrics import Bin, calibration, class_accuracies, confusion, hits, interval, share
 from xclip_cli.errors import ModelError, UsageError, VideoError
@@ -25,6 +25,8 @@ from xclip_cli.labels import LabelSet
 from xclip_cli.model.xclip import VideoFeatures, Xclip
 from xclip_cli.outputs.journal import Journal, video_key
 from xclip_cli.results import Segment, VideoResult
+from xclip_cli.settings import TagSettings
+from xclip_cli.tagger.encoder import Encoder
 from xclip_cli.tagger.tagger import Tagger
 from xclip_cli.video.ahead import decode_ahead
 from xclip_cli.video.pool import DecodePool
@@ -62,7 +64,7 @@ class Variant:
     prompting: str
     what: str
     tagger: Tagger
-    encoder: Tagger
+    encoder: Encoder
 
     @property
     def name(self) -> str:
@@ -82,38 +84,35 @@ def variants(label_set: LabelSet, settings: AccuracySettings) -> tuple[list[Vari
 
     Raises UsageError for a part that the model does not have, ModelError where it cannot be opened.
     """
-    base, rows = Tagger(**vars(settings.tag)), []
-    if not isinstance(base.model, Xclip):
+    base, rows = Encoder(settings.tag.model, settings.tag), []
+    if not isinstance(base.network, Xclip):
         if "video" in settings.prompting or set(settings.temporal) - {"mean"}:
             raise UsageError(f"{settings.tag.model} knows no time and has no prompts", "leave those rows out")
         ways = dict.fromkeys(settings.prompting or ("none",))
-        return [_row(base, base.model, "mean", way, label_set, "as it is") for way in ways], []
-    config = base.model.config
+        return [_row(base, base.network, settings.tag, ("mean", way), label_set, "as it is") for way in ways], []
+    config = base.network.config
     own = "+".join(["cct"] * config.cross_frame + ["mit"] * bool(config.mit_layers)) or "mean"
     prompting = "video" if config.prompt_layers else "none"
     asked = product(settings.temporal or (own,), settings.prompting or (prompting,))
     what = {("mean", "none"): "the same backbone, frames averaged", (own, prompting): "as it is"}
-    encoders: dict[str, Tagger] = {}
+    encoders: dict[str, Encoder] = {}
     for temporal, way in dict.fromkeys([(own, prompting), *asked, ("mean", "none")]):
         if temporal not in encoders:
-            encoders[temporal] = _with_model(base, _temporal(base.model, temporal))
+            encoders[temporal] = base.with_network(_temporal(base.network, temporal))
         encoder = encoders[temporal]
-        model = encoder.model if way == "video" else encoder.model.switched(prompt_layers=0)
+        network = encoder.network if way == "video" else encoder.network.switched(prompt_layers=0)
         if way == "video" and not config.prompt_layers:
             raise UsageError("--prompting video is asked for, and the model has no such part", "leave it out")
-        rows.append(_row(encoder, model, temporal, way, label_set, what.get((temporal, way), "")))
+        rows.append(_row(encoder, network, settings.tag, (temporal, way), label_set, what.get((temporal, way), "")))
     return _with_original(rows, label_set)
 
 
-def _row(encoder: Tagger, model: nn.Module, temporal: str, prompting: str, label_set: LabelSet, what: str) -> Variant:
-    tagger = _with_model(encoder, model).set_labels(prompted(label_set, prompting))
-    return Variant(encoder.checkpoint.name, temporal, prompting, what, tagger, encoder)
-
-
-def _with_model(tagger: Tagger, model: nn.Module) -> Tagger:
-    other = copy.copy(tagger)
-    other.model = model
-    return other
+def _row(
+    encoder: Encoder, network: nn.Module, tag: TagSettings, way: tuple[str, str], label_set: LabelSet, what: str
+) -> Variant:
+    """The variant of which ``way`` names the temporal model and the prompting."""
+    tagger = Tagger(encoder.with_network(network), prompted(label_set, way[1]), tag)
+    return Variant(encoder.checkpoint.name, *way, what, tagger, encoder)
 
 
 def _temporal(model: Xclip, temporal: str) -> Xclip:
@@ -128,17 +127,17 @@ def _temporal(model: Xclip, temporal: str) -> Xclip:
 
 def _with_original(rows: list[Variant], label_set: LabelSet) -> tuple[list[Variant], list[str]]:
     """Adds the CLIP that the backbone was, where it is on this machine."""
-    base, vision = rows[0].tagger, rows[0].tagger.model.config.vision
+    base, vision = rows[0].tagger, rows[0].encoder.network.config.vision
     name = _ORIGINALS.get((vision.patch_size, vision.width, vision.image_size)) if vision.stem == "patch" else None
     if name is None:
         return rows, []
     try:
-        original = Tagger(**(vars(base.settings) | {"model": name}))
+        checkpoint = replace(open_checkpoint(name), num_frames=base.checkpoint.num_frames)
+        original = Encoder(checkpoint, base.settings)
     except ModelError as error:
         return rows, [f"{name}, the backbone before it was tuned, is not measured: {error.message}; {error.hint}"]
-    original.checkpoint = replace(original.checkpoint, num_frames=base.checkpoint.num_frames)
     what = "the backbone before it was tuned"
-    return [*rows, _row(original, original.model, "mean", "none", label_set, what)], []
+    return [*rows, _row(original, original.network, base.settings, ("mean", "none"), label_set, what)], []
 
 
 def prompted(label_set: LabelSet, prompting: str) -> LabelSet:
@@ -250,7 +249,7 @@ def _measure(
     rows: Sequence[Variant], lacking: Mapping[Sample, list[int]], settings: AccuracySettings
 ) -> Iterator[tuple[Sample, dict[int, VideoResult]]]:
     """Each sample that a variant lacks, with the results of those variants; it is decoded once for all."""
-    tag, first = settings.tag, rows[0].tagger
+    tag, first = settings.tag, rows[0].encoder
     waiting = [sample for sample, missing in lacking.items() if missing]
     if not waiting:
         return
@@ -258,7 +257,7 @@ def _measure(
         (s, (s.path, first.checkpoint.num_frames, tag.num_clips, s.start_seconds, s.end_seconds)) for s in waiting
     )
     with DecodePool(tag.reader, min(tag.workers, len(waiting)), tag.decode_timeout_seconds) as pool:
-        sizes = {row.tagger.resize for row in rows}  # where they differ, frames come as they are
+        sizes = {row.encoder.resize for row in rows}  # where they differ, frames come as they are
         for decoded in decode_ahead(pool, requests, first.batch_size, sizes.pop() if len(sizes) == 1 else None):
             for sample, outcome in decoded:
                 if isinstance(outcome, VideoError):
@@ -311,6 +310,6 @@ def _facts(task: Task, row: Variant, settings: AccuracySettings) -> dict[str, st
         "labels": f"{len(names.labels)} of {names.name}, sha256 {names.fingerprint[:16]}",
         "frames": str(checkpoint.num_frames),
         "views": f"{tag.num_clips} x {tag.num_crops} (clips x crops), at fixed places: no seed is used",
-        "device": f"{row.tagger.device}, {tag.dtype}",
+        "device": f"{row.encoder.device}, {tag.dtype}",
         "versions": f"xclip-cli {__version__}, torch {torch.__version__}",
     }

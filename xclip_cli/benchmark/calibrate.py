@@ -22,7 +22,6 @@ from xclip_cli.labels.labelset import TEMPERATURES
 from xclip_cli.results import UNKNOWN
 from xclip_cli.tagger.tagger import Tagger
 from xclip_cli.video.ahead import decode_ahead
-from xclip_cli.video.pool import DecodePool
 from xclip_cli.video.types import Clip
 
 FOLDS = 5
@@ -129,19 +128,18 @@ def _read(
     samples: Sequence[Sample], tagger: Tagger, on_progress: OnProgress
 ) -> tuple[dict[Sample, np.ndarray], Findings]:
     """Each sample's logits (N,), not calibrated, of all views' mean score; and what tells sources apart."""
-    label_set, settings, num_frames = tagger.label_set, tagger.settings, tagger.checkpoint.num_frames
+    settings, encoder, num_frames = tagger.settings, tagger.encoder, tagger.checkpoint.num_frames
     logits, findings = {}, Findings()
     requests = ((s, (s.path, num_frames, settings.num_clips, s.start_seconds, s.end_seconds)) for s in samples)
-    tagger.set_labels(replace(label_set, calibration=None))
-    with DecodePool(settings.reader, settings.workers, settings.decode_timeout_seconds) as pool:
-        for decoded in decode_ahead(pool, requests, tagger.batch_size, tagger.resize):
+    uncalibrated = tagger.encode_labels(replace(tagger.label_set, calibration=None))
+    with encoder.pool.session() as pool:
+        for decoded in decode_ahead(pool, requests, encoder.batch_size, encoder.resize):
             findings.unreadable.update((sample, e.message) for sample, e in decoded if isinstance(e, VideoError))
             clips = {sample: clip for sample, clip in decoded if isinstance(clip, Clip)}
             findings.thumbnails.update((sample, thumbnails(clip.frames)) for sample, clip in clips.items())
             if clips:
-                logits.update(zip(clips, np.log(tagger.scores([*clips.values()])), strict=True))
+                logits.update(zip(clips, np.log(tagger.scores([*clips.values()], uncalibrated)), strict=True))
             on_progress(len(logits) + len(findings.unreadable), len(samples))
-    tagger.set_labels(label_set)
     return logits, findings
 
 

@@ -23,7 +23,7 @@ from xclip_cli.files import write_text
 from xclip_cli.outputs.csv import table
 from xclip_cli.outputs.plots import draw_throughput
 from xclip_cli.settings import num_cores
-from xclip_cli.tagger.device import precision, resolve_device
+from xclip_cli.tagger.encoder import precision, resolve_device
 from xclip_cli.tagger.preprocess import crops, normalise, resizing
 from xclip_cli.video.display import Resize
 from xclip_cli.video.pool import DecodePool

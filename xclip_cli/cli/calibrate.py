@@ -43,10 +43,11 @@ def calibrate(
     from xclip_cli.labels import typed
     from xclip_cli.outputs.plots import draw_reliability
     from xclip_cli.results import UNKNOWN
+    from xclip_cli.tagger.encoder import Encoder
     from xclip_cli.tagger.tagger import Tagger
 
     with progress.spinner("loading the model"):
-        tagger = Tagger(
+        encoder = Encoder(
             model, device=device, dtype=dtype, workers=workers, reader=reader, decode_timeout_seconds=decode_timeout
         )
     samples = read_samples(data, class_list)
@@ -57,7 +58,7 @@ def calibrate(
     label_set = chosen_labels.with_background(label_set, background)
     for note in label_set.notes:
         console.print_line(note)
-    tagger.set_labels(typed.understand(label_set, tagger.checkpoint.default_labels))
+    tagger = Tagger(encoder, typed.understand(label_set, encoder.checkpoint.default_labels))
     with progress.bar("reading clips") as update:
         found = fitting.run(samples, tagger, seed, update)
     for sample, reason in found.failed.items():

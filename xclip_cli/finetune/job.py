@@ -25,7 +25,7 @@ from xclip_cli.finetune.settings import FinetuneSettings
 from xclip_cli.finetune.store import ClipStore
 from xclip_cli.labels import from_names
 from xclip_cli.model.xclip import Xclip
-from xclip_cli.tagger.device import precision, resolve_device
+from xclip_cli.tagger.encoder import precision, resolve_device
 from xclip_cli.video.pool import DecodePool
 
 _EVALUATED_AT_ONCE = 8

@@ -27,7 +27,7 @@ from xclip_cli.finetune.keep import top
 from xclip_cli.finetune.learner import Learner
 from xclip_cli.finetune.regimes import LABEL_SMOOTHING, Schedule, parameter_groups
 from xclip_cli.finetune.store import seeded
-from xclip_cli.tagger.device import precision
+from xclip_cli.tagger.encoder import precision
 
 _LOADERS, _BATCHES_AHEAD = 2, 2
 _MAX_NORM = 1.0

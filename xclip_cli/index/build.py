@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +15,8 @@ from xclip_cli.labels import LabelSet
 from xclip_cli.results import VideoResult
 from xclip_cli.settings import TagSettings
 from xclip_cli.tagger.embeddings import Embeddings
-from xclip_cli.tagger.tagger import Tagger
+from xclip_cli.tagger.encoder import Encoder
+from xclip_cli.tagger.tagger import EncodedLabels, Tagger
 from xclip_cli.video.source import shown
 from xclip_cli.video.stream import Windowing
 
@@ -25,7 +25,8 @@ Embed = Callable[[Iterator[str]], Iterator[tuple[str, Embeddings | VideoError]]]
 
 def collection_of(checkpoint: Checkpoint, settings: TagSettings) -> Collection:
     """What an index would hold of the model and these windows, before it holds anything."""
-    how = Windowing.of(settings, checkpoint.num_frames)
+    window = settings.window_seconds, settings.stride_seconds, settings.scenes
+    how = Windowing.of(checkpoint.num_frames, *window)
     weights = None if checkpoint.identity else content_sha256(checkpoint.path)
     recipe = how.window_seconds, how.stride_seconds, how.scenes, settings.dtype, settings.reader
     return Collection(0, checkpoint.name, checkpoint.fingerprint, weights, checkpoint.prompted, Recipe(*recipe))
@@ -115,7 +116,7 @@ class IndexedTags:
     def __init__(self, store: Store, checkpoint: Checkpoint, settings: TagSettings):
         if (settings.num_clips, settings.num_crops) != (1, 1):
             raise UsageError("an index has one view of a video: no --num-clips or --num-crops with --from-index")
-        self._store, self._tagger = store, Tagger(**asdict(settings) | {"model": checkpoint})
+        self._store, encoder = store, Encoder(checkpoint, settings)
         wanted, timeline = collection_of(checkpoint, settings), settings.window_seconds is not None
         self._known = store.find(wanted.model, fingerprint=wanted.fingerprint)
         seen = wanted.recipe._asdict() if timeline else {"dtype": settings.dtype, "reader": settings.reader}
@@ -123,28 +124,29 @@ class IndexedTags:
         self.warnings: tuple[str, ...] = ()
         self.made_with: dict[str, str] = {}
         if timeline and wanted.prompted:
-            self._tagger.model = self._tagger.model.switched(prompt_layers=0)
+            encoder = encoder.with_network(encoder.network.switched(prompt_layers=0))
             self.made_with = {"prompts": "none"}
             self.warnings = (
                 f"{wanted.model} prompts its labels with each window's patches, which no index keeps: these scores are "
                 "without that, and differ from those of xclip tag without --from-index",
             )
+        self._tagger = Tagger(encoder, settings=settings)
 
     def __call__(self, videos: Iterable[str], label_set: LabelSet, settings: TagSettings) -> Iterator[VideoResult]:
         """One result per video, in their order."""
-        self._tagger.set_labels(label_set)
+        labels = self._tagger.encode_labels(label_set)
         for video in videos:
-            yield self._tag(video, label_set)
+            yield self._tag(video, labels)
 
-    def _tag(self, video: str, label_set: LabelSet) -> VideoResult:
+    def _tag(self, video: str, labels: EncodedLabels) -> VideoResult:
         stamp = Stamp.of(video)
         with self._store.reading():
             entry = self._store.entry(self._known, os.path.realpath(video))
             found = self._store.read(self._known, entry) if entry is not None and entry.stamp == stamp else None
         if found is not None:
-            return self._tagger.tag_embedded(video, found)
+            return self._tagger.tag_embedded(video, found, labels)
         what = "has changed since it was indexed" if entry else "is not in the index"
         error = f"{shown(video)} {what}: run xclip index on it, with --model {self._known.model}"
         if stamp is None:
             error = f"{shown(video)} is not there"
-        return VideoResult(video, self._known.model, label_set.name, error=error)
+        return VideoResult(video, self._known.model, labels.label_set.name, error=error)

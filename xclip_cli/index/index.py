@@ -4,7 +4,7 @@ import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +17,7 @@ from xclip_cli.labels.typed import understand
 from xclip_cli.results import VideoResult
 from xclip_cli.settings import TagSettings
 from xclip_cli.video.source import as_path, as_paths, is_video_name
+from xclip_cli.video.stream import Windowing
 
 if TYPE_CHECKING:
     from xclip_cli.index.build import Build, Embed
@@ -67,7 +68,6 @@ class Index(AbstractContextManager):
             decode_timeout_seconds=decode_timeout_seconds,
         )
         self._fingerprint: str | None = None
-        self._taggers: list = []
 
     def __repr__(self) -> str:
         return f"Index({str(self.folder)!r}, model={self.settings.model!r})"
@@ -77,8 +77,8 @@ class Index(AbstractContextManager):
 
     def close(self) -> None:
         """End the decoder processes; a later `add` starts new ones."""
-        for tagger in self._taggers:
-            tagger.close()
+        if "encoder" in vars(self):
+            self.encoder.close()
 
     @cached_property
     def checkpoint(self):
@@ -86,6 +86,13 @@ class Index(AbstractContextManager):
         from xclip_cli.checkpoint.load import open_checkpoint
 
         return open_checkpoint(self.settings.model)
+
+    @cached_property
+    def encoder(self):
+        """The encoder of that model, with its decoder processes. Raises ModelError."""
+        from xclip_cli.tagger.encoder import Encoder
+
+        return Encoder(self.checkpoint, self.settings)
 
     def add(self, paths: Iterable[str] | str | os.PathLike[str], *, recursive: bool = False) -> list[VideoResult]:
         """Add videos, and the videos in folders, that are new or have changed.
@@ -105,7 +112,7 @@ class Index(AbstractContextManager):
         videos: Sequence[str],
         unreadable: Mapping[str, str],
         embed: "Embed | None" = None,
-        on_progress: Callable[[float, float], None] | None = None,
+        on_progress: Callable[[float, float], None] = lambda seconds, end: None,
     ) -> "Build":
         """Return the `Build` that adds videos to an open store.
 
@@ -114,10 +121,9 @@ class Index(AbstractContextManager):
         from xclip_cli.index.build import Build, collection_of
 
         if embed is None:
-            from xclip_cli.tagger.tagger import Tagger
-
-            self._taggers.append(Tagger(**vars(self.settings) | {"model": self.checkpoint}, on_progress=on_progress))
-            embed = self._taggers[-1].embed_many
+            window = self.settings.window_seconds, self.settings.stride_seconds, self.settings.scenes
+            windowing = Windowing.of(self.checkpoint.num_frames, *window)
+            embed = partial(self.encoder.embed_many, windowing=windowing, on_progress=on_progress)
         return Build(videos, unreadable, embed, store, collection_of(self.checkpoint, self.settings))
 
     def query(self, text: str | None = None, *, like: str | None = None) -> Query:

@@ -6,7 +6,7 @@ a video is touched where the sentence was asked before.
 
 import os
 import re
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from heapq import nlargest
 from statistics import NormalDist
 from typing import NamedTuple
@@ -147,15 +147,14 @@ def _video_and_moment(text: str) -> tuple[str, float | None]:
 
 
 def _features(path: str, at: float | None, window_seconds: float, settings: TagSettings) -> np.ndarray:
-    from xclip_cli.tagger.tagger import Tagger
-    from xclip_cli.video.pool import DecodePool
+    from xclip_cli.tagger.encoder import Encoder
 
-    tagger = Tagger(**asdict(settings))
+    encoder = Encoder(settings.model, settings)
     start = None if at is None else max(0.0, at - window_seconds / 2)
     span = start, None if at is None else start + window_seconds
-    with DecodePool(settings.reader, 1, settings.decode_timeout_seconds) as pool:
-        clip = pool.submit(path, tagger.checkpoint.num_frames, 1, *span, resize=tagger.resize).result()
-    return tagger.encode([clip]).video[0].float().numpy(force=True)
+    with encoder:
+        clip = encoder.pool.submit(path, encoder.checkpoint.num_frames, 1, *span, resize=encoder.resize).result()
+    return encoder.encode([clip]).video[0].float().numpy(force=True)
 
 
 def find(store: Store, known: Collection, query: Query, top_k: int, scope: Scope) -> Answer:

@@ -1,7 +1,6 @@
 """This machine: one Tagger in this process, decoders in others."""
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict
 
 from xclip_cli.checkpoint.base import Checkpoint
 from xclip_cli.labels import LabelSet
@@ -21,7 +20,7 @@ def tag(
 ) -> Iterator[VideoResult]:
     """One result per video, in order of completion; timelines go on behind the windows that ``memory`` has of them.
 
-    ``on_progress`` is the tagger's.
+    ``on_progress`` is that of `Tagger.tag_many`.
     """
-    with Tagger(**asdict(settings) | {"model": checkpoint}, on_progress=on_progress) as tagger:
-        yield from tagger.set_labels(label_set).tag_many(iter(videos), memory=memory)
+    with Tagger(checkpoint, label_set, settings) as tagger:
+        yield from tagger.tag_many(iter(videos), memory=memory, on_progress=on_progress)

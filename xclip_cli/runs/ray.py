@@ -61,7 +61,7 @@ def tag(
 def embed(
     videos: Iterable[str], settings: TagSettings, checkpoint, address: str = "auto"
 ) -> Iterator[tuple[str, Embeddings | VideoError]]:
-    """As `Tagger.embed_many`, but in order of completion, from the Ray cluster at ``address``; raises as `tag`."""
+    """As `Encoder.embed_many`, but in order of completion, from the Ray cluster at ``address``; raises as `tag`."""
     return _answers(videos, None, settings, checkpoint, address)
 
 
@@ -138,17 +138,19 @@ class Station:
         with suppress(OSError):
             os.chdir(folder)  # a model may be named by a relative path
         about = {"node": platform.node(), "version": __version__}
+        from xclip_cli.tagger.encoder import Encoder
         from xclip_cli.tagger.tagger import Tagger
 
         try:
-            self._tagger = Tagger(**settings)
-            if label_set is not None:
-                self._tagger.set_labels(_label_set(**label_set))
+            settings = TagSettings(**settings)
+            encoder = Encoder(settings.model, settings)
+            self._tagger = Tagger(encoder, label_set and _label_set(**label_set), settings)
+            self._embeds = label_set is None
         except XclipError as error:
             return about | {"error": error.message, "hint": error.hint}
         threading.Thread(target=self._work, daemon=True).start()
-        room = 2 * self._tagger.settings.workers + 4 * self._tagger.batch_size  # more than it asks for ahead of results
-        return about | {"fingerprint": self._tagger.checkpoint.fingerprint, "room": room}
+        room = 2 * settings.workers + 4 * encoder.batch_size  # more than it asks for ahead of results
+        return about | {"fingerprint": encoder.checkpoint.fingerprint, "room": room}
 
     def exchange(self, videos: list[str | None]) -> list[Answer]:
         """Takes further videos, None where the last ones are to be finished, and gives answers: one at least."""
@@ -171,8 +173,8 @@ class Station:
             self._outbox.put(error)
 
     def _answers(self, videos: Iterator[str]) -> Iterator[Answer]:
-        if self._tagger.label_set is None:
-            return self._tagger.embed_many(videos)
+        if self._embeds:
+            return self._tagger.encoder.embed_many(videos, self._tagger.windowing)
         return ((result.video, result) for result in self._tagger.tag_many(videos))
 
 

@@ -1,96 +1,131 @@
-"""Tagger: the only place where video meets model.
+"""Tagger: features of a video + labels -> VideoResult.
 
-    Tagger("mini").set_labels(["dogs pulling sled", "dunking"]).tag("clip.mp4") -> VideoResult
+    Tagger("mini", ["dogs pulling sled", "dunking"]).tag("clip.mp4") -> VideoResult
 
-Labels are encoded once, when they are set; each video then costs one pass of the video encoder.
+Labels are encoded once, when the tagger is made; each video then costs one pass of the video encoder.
 """
 
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future
 from contextlib import AbstractContextManager
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 
 import numpy as np
 import torch
 
 from xclip_cli.checkpoint.base import Checkpoint
-from xclip_cli.checkpoint.load import open_checkpoint
 from xclip_cli.errors import ModelError, UsageError, VideoError
 from xclip_cli.labels import LabelSet, from_names
 from xclip_cli.labels.typed import understand
 from xclip_cli.model.xclip import VideoFeatures
 from xclip_cli.results import UNKNOWN, Segment, Tag, VideoResult
-from xclip_cli.settings import TagSettings
+from xclip_cli.settings import TagSettings, Views
 from xclip_cli.tagger import timeline
-from xclip_cli.tagger.device import precision, resolve_device
 from xclip_cli.tagger.embeddings import Embeddings
-from xclip_cli.tagger.preprocess import crops, normalise, resizing
-from xclip_cli.tagger.textcache import text_features
+from xclip_cli.tagger.encoder import Encoder, precision
 from xclip_cli.tagger.timeline import Scored, WindowMemory
 from xclip_cli.video.ahead import decode_ahead, take_ahead
-from xclip_cli.video.display import Resize
-from xclip_cli.video.pool import DecodePool
 from xclip_cli.video.source import as_path, as_paths, check_file
 from xclip_cli.video.stream import Piece, Stream, Windowing, check_scenes
 from xclip_cli.video.types import Clip
 
+Labels = LabelSet | Sequence[str] | str
+OnProgress = Callable[[float, float], None]
+
+
+@dataclass(frozen=True, eq=False)
+class EncodedLabels:
+    """A label set as one model sees it: text features float32 (N, E), its temperature, rules of a timeline."""
+
+    label_set: LabelSet
+    features: torch.Tensor
+    temperature: float
+    rules: timeline.Rules | None
+
 
 class Tagger(AbstractContextManager):
-    """Tags videos with one model, a name, a path or an opened Checkpoint; options are those of TagSettings.
+    """Tags videos with labels.
 
-    Decoder processes are started when first needed, up to ``workers``, and serve all later calls, from any thread. They
-    end with `close`, with the tagger or with the program; a tagger is a context manager. ``on_progress(seconds, end)``
-    is called with how far a video has come, window by window.
-    Raises ModelError if the model cannot be opened, UsageError for a wrong option.
+    ``model`` is an Encoder, or what one is made of: a name, a path or an opened Checkpoint. ``labels`` are a LabelSet,
+    a list of names or a comma-separated string. Without them, a fine-tuned model uses the labels that it was tuned on;
+    other models need labels for each call. Names in a language of the built-in sets get the prompts of these sets.
+    ``options`` are fields of TagSettings; they take precedence over ``settings``. An Encoder brings its own Views.
+
+    A tagger is never changed after construction: any thread may call it, each with its own labels. Labels are encoded
+    by one thread at a time (see Encoder). It is a context manager, which closes the encoder.
+    Raises ModelError if the model cannot be opened, UsageError for a wrong option, LabelError for a wrong label.
     """
 
-    def __init__(self, model: str | Checkpoint = TagSettings.model, on_progress: Callable | None = None, **options):
-        opened = isinstance(model, Checkpoint)
-        self.settings = TagSettings(model=model.name if opened else model, **options)
+    def __init__(
+        self,
+        model: Encoder | Checkpoint | str = TagSettings.model,
+        labels: Labels | None = None,
+        settings: TagSettings | None = None,
+        **options,
+    ):
+        if settings is None:
+            name = model if isinstance(model, str) else model.name if isinstance(model, Checkpoint) else None
+            views = _views(model.settings) if isinstance(model, Encoder) else {}
+            settings = TagSettings(**views, model=name or model.checkpoint.name)
+        self.settings = replace(settings, **options)
         if self.settings.scenes:
             check_scenes()
-        self.device = resolve_device(self.settings.device)
-        self.checkpoint = model if opened else open_checkpoint(model)
-        self.model = self.checkpoint.video_model().to(self.device)
-        self.windowing = Windowing.of(self.settings, self.checkpoint.num_frames)
-        self.label_set: LabelSet | None = None
-        self.rules: timeline.Rules | None = None
-        self._text: torch.Tensor | None = None
-        self._temperature = 1.0
-        self._on_progress = on_progress or (lambda seconds, end: None)
-        # An accelerator computes one batch while the next is cropped and sent; a CPU has nothing to wait for.
-        on_cpu = self.device.type == "cpu"
-        self.batch_size, self.batches_ahead = (1, 0) if on_cpu else (self.settings.batch_size, 1)
+        self.encoder = model if isinstance(model, Encoder) else Encoder(model, self.settings)
+        if _views(self.encoder.settings) != _views(self.settings):
+            raise UsageError("the encoder was made with other options", "give reader, device and the like to Encoder()")
+        self.checkpoint = self.encoder.checkpoint
+        window = self.settings.window_seconds, self.settings.stride_seconds, self.settings.scenes
+        self.windowing = Windowing.of(self.checkpoint.num_frames, *window)
+        if labels is not None:
+            self.labels = self.encode_labels(labels)
 
-    def set_labels(self, labels: LabelSet | Sequence[str] | str) -> "Tagger":
-        """Chooses what to look for: a LabelSet, a list of names or a comma-separated string; gives the tagger itself.
+    def __repr__(self) -> str:
+        return f"Tagger({self.encoder!r}, labels={self.label_set and self.label_set.name!r})"
 
-        Without it, a model that was tuned on labels looks for these. Names in a language that built-in sets speak have
-        the prompts of their labels. Raises LabelError for a label that breaks a rule.
-        """
+    @cached_property
+    def labels(self) -> EncodedLabels | None:
+        """The labels that this model was tuned on, encoded when first needed; those given to the tagger go before."""
         own = self.checkpoint.default_labels
-        self.label_set = labels if isinstance(labels, LabelSet) else understand(from_names(labels), own)
-        self._text = text_features(self.label_set, self.checkpoint).to(self.device)
-        self._temperature = self.label_set.temperature(self.checkpoint.fingerprint)
-        self.rules = self._rules() if self.settings.window_seconds is not None else None
-        return self
+        return self.encode_labels(own) if own else None
 
-    def tag(self, path: str) -> VideoResult:
-        """The ranked tags of one video; a video that cannot be read gives a result with `error` set."""
-        [result] = self.tag_many([path])
+    @property
+    def label_set(self) -> LabelSet | None:
+        return self.labels and self.labels.label_set
+
+    def encode_labels(self, labels: Labels) -> EncodedLabels:
+        """Return labels as `tag` and its like take them, so that many calls need not encode them again."""
+        if not isinstance(labels, LabelSet):
+            labels = understand(from_names(labels), self.checkpoint.default_labels)
+        rules = self._rules(labels) if self.settings.window_seconds is not None else None
+        temperature = labels.temperature(self.checkpoint.fingerprint)
+        return EncodedLabels(labels, self.encoder.encode_text(labels), temperature, rules)
+
+    def tag(self, path: str, labels: Labels | EncodedLabels | None = None) -> VideoResult:
+        """Return the ranked tags of one video; a video that cannot be read gives a result with `error` set.
+
+        ``labels`` are for this call, in place of the tagger's own.
+        """
+        [result] = self.tag_many([path], labels)
         return result
 
     def tag_many(
-        self, paths: Iterable[str], progress: bool = False, memory: WindowMemory | None = None
+        self,
+        paths: Iterable[str],
+        labels: Labels | EncodedLabels | None = None,
+        *,
+        progress: bool = False,
+        memory: WindowMemory | None = None,
+        on_progress: OnProgress = lambda seconds, end: None,
     ) -> Iterator[VideoResult]:
-        """One result per path, in order of completion; decoding runs ahead of the model in killable processes.
+        """Yield one result per path, in order of completion; decoding runs ahead of the model in killable processes.
 
-        An iterator is asked for a path when it is about to be decoded. `progress` shows a tqdm bar. A timeline goes on
-        behind the windows that `memory` has of it, and adds its own.
+        `tag_many` consumes iterators lazily. ``labels`` are for this call. ``progress`` shows a tqdm bar. A timeline
+        goes on behind the windows that ``memory`` has of it, and adds its own; ``on_progress(seconds, end)`` is called
+        with how far it has come, window by window.
         """
-        self._require_labels()
+        encoded = self._encoded(labels)
         if isinstance(paths, str | bytes | os.PathLike):
             raise UsageError(f"tag_many takes several paths, not {paths!r}", "tag(path) takes one")
         total = None
@@ -98,7 +133,10 @@ class Tagger(AbstractContextManager):
             paths = as_paths(paths)
             total = len(paths)
         waiting = map(as_path, paths)
-        results = self._run(waiting) if self.settings.window_seconds is None else self._run_timelines(waiting, memory)
+        if self.settings.window_seconds is None:
+            results = self._run(waiting, encoded)
+        else:
+            results = self._run_timelines(waiting, encoded, memory or WindowMemory(), on_progress)
         if not progress:
             return results
         from tqdm.auto import tqdm
@@ -106,229 +144,161 @@ class Tagger(AbstractContextManager):
         return iter(tqdm(results, total=total, unit="video"))
 
     def close(self) -> None:
-        """End the decoder processes and give up what they decode; a later call starts new ones."""
-        self.pool.close()
+        """End the decoder processes of the encoder; a later call starts new ones."""
+        self.encoder.close()
 
     def __exit__(self, *_) -> None:
         self.close()
 
-    @cached_property
-    def pool(self) -> DecodePool:
-        return DecodePool(self.settings.reader, self.settings.workers, self.settings.decode_timeout_seconds)
-
-    def _run(self, paths: Iterator[str]) -> Iterator[VideoResult]:
+    def _run(self, paths: Iterator[str], labels: EncodedLabels) -> Iterator[VideoResult]:
+        encoder = self.encoder
         requests = ((path, (path, self.checkpoint.num_frames, self.settings.num_clips)) for path in paths)
-        with self.pool.session() as pool:
+        with encoder.pool.session() as pool:
             computing: deque[tuple[list, tuple]] = deque()  # clips, and their scores, which were asked of the device
-            for decoded in decode_ahead(pool, requests, self.batch_size, self.resize):
+            for decoded in decode_ahead(pool, requests, encoder.batch_size, encoder.resize):
                 clips = [(path, clip) for path, clip in decoded if isinstance(clip, Clip)]
-                yield from (self._result(path, error=e.message) for path, e in decoded if isinstance(e, VideoError))
+                for path, failed in decoded:
+                    if isinstance(failed, VideoError):
+                        yield self._result(path, labels, error=failed.message)
                 if clips:
-                    computing.append((clips, self._launch([clip for _, clip in clips], None)))
-                while len(computing) > self.batches_ahead:
-                    yield from self._finish(*computing.popleft())
+                    computing.append((clips, self.launch([clip for _, clip in clips], labels)))
+                while len(computing) > encoder.batches_ahead:
+                    yield from self._finish(*computing.popleft(), labels)
             while computing:
-                yield from self._finish(*computing.popleft())
+                yield from self._finish(*computing.popleft(), labels)
 
-    def _finish(self, clips: list[tuple[str, Clip]], outputs: tuple[torch.Tensor, ...]) -> Iterator[VideoResult]:
+    def _finish(
+        self, clips: list[tuple[str, Clip]], outputs: tuple[torch.Tensor, ...], labels: EncodedLabels
+    ) -> Iterator[VideoResult]:
         spans = [clip.info.span for _, clip in clips]
-        for (path, clip), segment in zip(clips, self._ranked(spans, outputs), strict=True):
-            yield self._result(path, segments=(segment,), warnings=clip.warnings, reader=clip.reader)
+        for (path, clip), segment in zip(clips, self._ranked(spans, outputs, labels), strict=True):
+            yield self._result(path, labels, segments=(segment,), warnings=clip.warnings, reader=clip.reader)
 
-    def _run_timelines(self, paths: Iterator[str], memory: WindowMemory | None) -> Iterator[VideoResult]:
-        """One result per path, in their order: a video at a time meets the model, the next ones are decoded ahead."""
-        memory = memory or WindowMemory()
-        with self.pool.session() as pool:
+    def _run_timelines(
+        self, paths: Iterator[str], labels: EncodedLabels, memory: WindowMemory, on_progress: OnProgress
+    ) -> Iterator[VideoResult]:
+        """Yield one result per path, in their order: the next videos are decoded while one is computed."""
+        with self.encoder.pool.session() as pool:
 
             def begin(path: str) -> tuple[str, Scored, Stream | VideoError]:
-                known = memory.known(path, len(self._text))
+                known = memory.known(path, len(labels.features))
                 try:
                     check_file(path)
                 except VideoError as error:
                     return path, known, error
                 known = known.before(max(0, len(known.spans) - 1))  # the last one again: it says how the video ends
-                return path, known, pool.stream(path, self.windowing, self.resize, len(known.spans))
+                return path, known, pool.stream(path, self.windowing, self.encoder.resize, len(known.spans))
 
             for path, known, stream in take_ahead(map(begin, paths), self.settings.workers):
                 try:
                     if isinstance(stream, VideoError):
                         raise stream
-                    yield self._timeline(path, known, stream, memory)
+                    yield self._timeline(path, known, stream, labels, memory, on_progress)
                 except VideoError as error:
-                    yield self._result(path, error=error.message)
+                    yield self._result(path, labels, error=error.message)
 
-    def _timeline(self, path: str, known: Scored, stream: Stream, memory: WindowMemory) -> VideoResult:
+    def _timeline(
+        self,
+        path: str,
+        known: Scored,
+        stream: Iterable[Piece],
+        labels: EncodedLabels,
+        memory: WindowMemory,
+        on_progress: OnProgress,
+    ) -> VideoResult:
         tokens: dict[int, torch.Tensor] = {}
         parts, count = [known], len(known.spans)
         for piece in stream:
-            parts.append(self.score_windows(piece, tokens))
+            parts.append(self.score_windows(piece, tokens, labels))
             if len(piece.spans):
                 memory.add(path, count, parts[-1])
                 count += len(piece.spans)
-            self._on_progress(piece.clip.times_seconds.max(), _end(piece.clip))
-        segments = self._found(Scored.joined(parts), _end(piece.clip))
-        return self._result(path, segments=segments, warnings=piece.clip.warnings, reader=piece.clip.reader)
+            on_progress(piece.clip.times_seconds.max(), piece.clip.stop_seconds)
+        clip = piece.clip
+        segments = self._segments(Scored.joined(parts), clip.stop_seconds, labels)
+        return self._result(path, labels, segments=segments, warnings=clip.warnings, reader=clip.reader)
 
-    def _found(self, scored: Scored, end: float) -> tuple[Segment, ...]:
-        segments = []
-        for found in timeline.segments(scored, self.rules, end):
-            name = self.label_set.display(self.label_set.labels[found.label], self.settings.lang)
+    def _segments(self, scored: Scored, end: float, labels: EncodedLabels) -> tuple[Segment, ...]:
+        segments, label_set = [], labels.label_set
+        for found in timeline.segments(scored, labels.rules, end):
+            name = label_set.display(label_set.labels[found.label], self.settings.lang)
             tag = Tag(name, found.score, found.similarity, found.peak_score, found.peak_seconds)
             segments.append(Segment(found.start_seconds, found.end_seconds, (tag,)))
         return tuple(segments) or (Segment(float(scored.spans[0, 0]), end, (Tag(UNKNOWN, None, None),)),)
 
-    def embed_many(self, paths: Iterable[str]) -> Iterator[tuple[str, Embeddings | VideoError]]:
-        """What is known of each video before any label, or why it cannot be read, in the order of the paths.
-
-        A video is decoded twice: once over its whole, as `tag` does without windows, and once window by window.
-        """
-        with self.pool.session() as pool:
-
-            def begin(path: str) -> tuple[str, Future[Clip], Stream]:
-                whole = pool.submit(path, self.checkpoint.num_frames, resize=self.resize)
-                return path, whole, pool.stream(path, self.windowing, self.resize)
-
-            for path, whole, stream in take_ahead(map(begin, paths), self.settings.workers):
-                try:
-                    yield path, self._embed(whole, stream)
-                except VideoError as error:
-                    yield path, error
-
-    def _embed(self, whole: Future[Clip], stream: Stream) -> Embeddings:
-        tokens: dict[int, torch.Tensor] = {}
-        windows, spans, scenes = [], [], []
-        for piece in stream:  # to its end, before the whole may fail: who decodes it waits for that
-            windows += [_array(features.video) for features in self.encode_windows(piece, tokens)]
-            spans.append(piece.spans)
-            scenes.append(piece.scenes)
-            self._on_progress(piece.clip.times_seconds.max(), _end(piece.clip))
-        clip = whole.result()
-        features = self.encode([clip])
-        return Embeddings(
-            whole=_array(features.video)[0],
-            patches=None if features.patches is None else _array(features.patches)[0],
-            windows=np.concatenate(windows),
-            spans=np.concatenate(spans),
-            scenes=np.concatenate(scenes),
-            start_seconds=clip.info.start_seconds,
-            duration_seconds=clip.info.duration_seconds,
-            end_seconds=_end(piece.clip),
-            warnings=clip.warnings,
-            timeline_warnings=piece.clip.warnings,
-            reader=clip.reader,
-        )
-
     @torch.inference_mode()
-    def tag_embedded(self, path: str, known: Embeddings) -> VideoResult:
-        """As `tag` of a video of which this is known: the same, and nothing is decoded.
+    def tag_embedded(
+        self, path: str, embeddings: Embeddings, labels: Labels | EncodedLabels | None = None
+    ) -> VideoResult:
+        """Return what `tag` gives of a video, from its embeddings: nothing is decoded.
 
-        Of windows no patches are known: a timeline takes a model without prompts.
+        Embeddings have no patches of windows: a timeline takes a model without prompts.
         """
-        self._require_labels()
+        encoded, device = self._encoded(labels), self.encoder.device
+        whole, windows = (torch.from_numpy(x).to(device) for x in (embeddings.whole[None], embeddings.windows))
         if self.settings.window_seconds is None:
-            patches = None if known.patches is None else self._tensor(known.patches[None])
-            features = VideoFeatures(self._tensor(known.whole[None]), patches)
-            span = known.start_seconds, known.start_seconds + known.duration_seconds
-            [segment] = self._ranked([span], self._scores(features, 1))
-            return self._result(path, segments=(segment,), warnings=known.warnings, reader=known.reader)
-        batches = self._tensor(known.windows).split(self.batch_size)
-        outputs = [self._scores(VideoFeatures(batch), len(batch)) for batch in batches]
-        scored = Scored(known.spans, known.scenes, *self._joined(outputs))
-        segments = self._found(scored, known.end_seconds)
-        return self._result(path, segments=segments, warnings=known.timeline_warnings, reader=known.reader)
+            patches = None if embeddings.patches is None else torch.from_numpy(embeddings.patches[None]).to(device)
+            span = embeddings.start_seconds, embeddings.start_seconds + embeddings.duration_seconds
+            segments = self._ranked([span], self._scores(VideoFeatures(whole, patches), 1, encoded), encoded)
+            warnings = embeddings.warnings
+        else:
+            batches = windows.split(self.encoder.batch_size)
+            outputs = [self._scores(VideoFeatures(batch), len(batch), encoded) for batch in batches]
+            scored = Scored(embeddings.spans, embeddings.scenes, *self._joined(outputs))
+            segments = self._segments(scored, embeddings.end_seconds, encoded)
+            warnings = embeddings.timeline_warnings
+        return self._result(path, encoded, segments=tuple(segments), warnings=warnings, reader=embeddings.reader)
 
-    def _tensor(self, values: np.ndarray) -> torch.Tensor:
-        return torch.from_numpy(values).to(self.device)
+    def tag_clips(
+        self,
+        clips: Sequence[Clip],
+        features: VideoFeatures | None = None,
+        labels: Labels | EncodedLabels | None = None,
+    ) -> list[Segment]:
+        """Return the tags of decoded videos, each with num_clips x num_frames frames.
 
-    def tag_clips(self, clips: Sequence[Clip], features: VideoFeatures | None = None) -> list[Segment]:
-        """The tags of decoded videos, each with num_clips x num_frames frames; `features` are theirs, if known already.
-
-        A video's views (clips in time x crops in space) are averaged: probabilities for `score`, cosines for
-        `similarity`.
+        ``features`` are theirs, if known already. A video's views (clips in time x crops in space) are averaged:
+        probabilities for `score`, cosines for `similarity`.
         """
-        return self._ranked([clip.info.span for clip in clips], self._launch(clips, features))
+        encoded = self._encoded(labels)
+        return self._ranked([clip.info.span for clip in clips], self.launch(clips, encoded, features), encoded)
 
-    def scores(self, clips: Sequence[Clip]) -> np.ndarray:
+    def scores(self, clips: Sequence[Clip], labels: Labels | EncodedLabels | None = None) -> np.ndarray:
         """Scores float32 (B, N) of decoded videos: first of the labels, then of the background entries."""
-        return self._numbers(self._launch(clips, None))[0].numpy()
-
-    @property
-    def resize(self) -> Resize:
-        """What size the model wants frames in: decoders that give them so send less, and the answers are the same."""
-        return resizing(self.checkpoint.preprocessing, self.settings.num_crops)
-
-    def pixels(self, clips: Sequence[Clip]) -> torch.Tensor:
-        """What the model looks at, uint8 (B, V, T, 3, S, S) on its device: V views of each video."""
-        settings, spec = self.settings, self.checkpoint.preprocessing
-        views = torch.stack([crops(clip.frames, spec, settings.num_crops) for clip in clips])  # (B, crops, K * T, ...)
-        views = views.unflatten(2, (settings.num_clips, -1)).flatten(1, 2)
-        if self.device.type == "cuda":
-            views = views.pin_memory()  # so that it is sent while the device computes
-        return views.to(self.device, non_blocking=True)
+        return self._numbers(self.launch(clips, self._encoded(labels)))[0].numpy()
 
     @torch.inference_mode()
-    def encode(self, clips: Sequence[Clip]) -> VideoFeatures:
-        """What is known of every view (B * V) of decoded videos before any label, on the device."""
-        pixels = self.pixels(clips).flatten(0, 1)
-        parts = pixels.split(1 if self.device.type == "cpu" else len(pixels))  # a CPU is faster with one at a time
-        with precision(self.device, self.settings.dtype):
-            features = [self.model.encode_video(normalise(part, self.checkpoint.preprocessing)) for part in parts]
-        return VideoFeatures(*(None if x[0] is None else torch.cat(x) for x in zip(*features, strict=True)))
-
-    @torch.inference_mode()
-    def score_windows(self, piece: Piece, tokens: dict[int, torch.Tensor]) -> Scored:
-        """What the model says of a piece's windows; ``tokens`` is as in `encode_windows`."""
+    def score_windows(self, piece: Piece, tokens: dict[int, torch.Tensor], labels: EncodedLabels) -> Scored:
+        """Scores of a piece's windows; ``tokens`` is as in `Encoder.encode_windows`."""
         views = self.settings.num_crops
-        outputs = [self._scores(x, len(x.video) // views) for x in self.encode_windows(piece, tokens)]
-        return Scored(piece.spans, piece.scenes, *self._joined(outputs)) if outputs else Scored.none(len(self._text))
+        outputs = [self._scores(x, len(x.video) // views, labels) for x in self.encoder.encode_windows(piece, tokens)]
+        if not outputs:
+            return Scored.none(len(labels.features))
+        return Scored(piece.spans, piece.scenes, *self._joined(outputs))
 
     @torch.inference_mode()
-    def encode_windows(self, piece: Piece, tokens: dict[int, torch.Tensor]) -> list[VideoFeatures]:
-        """What is known of a piece's windows before any label, so many views (B * V) at a time, on the device.
-
-        ``tokens`` holds what is known of single frames, by number. The piece's own frames are added to it, and those
-        that no later window needs are taken away. Windows of the same frames are computed once.
-        """
-        views = crops(piece.clip.frames, self.checkpoint.preprocessing, self.settings.num_crops)
-        at_once = self.checkpoint.num_frames if self.device.type == "cpu" else len(piece.clip.frames)
-        numbers = torch.from_numpy(piece.numbers).split(at_once)
-        for frames, some in zip(views.transpose(0, 1).split(at_once), numbers, strict=True):
-            pixels = normalise(frames.to(self.device).flatten(0, 1), self.checkpoint.preprocessing)
-            with precision(self.device, self.settings.dtype):
-                new = self.model.frame_tokens(pixels).unflatten(0, frames.shape[:2])  # (n, V, ...)
-            tokens.update(zip(some.tolist(), new, strict=True))
-        windows, which = np.unique(piece.index, axis=0, return_inverse=True)  # their order is that of time
-        rows = [windows[i : i + self.batch_size] for i in range(0, len(windows), self.batch_size)]
-        features = []
-        for row in rows:
-            stacked = torch.stack([tokens[i] for i in row.ravel().tolist()]).unflatten(0, row.shape)  # (B, T, V, ...)
-            with precision(self.device, self.settings.dtype):
-                features.append(self.model.encode_tokens(stacked.transpose(1, 2).flatten(0, 1)))
-        if len(windows) < len(piece.index):
-            features = [_repeated(features, which.ravel(), self.settings.num_crops)]
-        for old in [i for i in tokens if i < piece.needed]:
-            del tokens[old]
-        return features
-
-    @torch.inference_mode()
-    def _launch(self, clips: Sequence[Clip], features: VideoFeatures | None) -> tuple[torch.Tensor, torch.Tensor]:
+    def launch(
+        self, clips: Sequence[Clip], labels: EncodedLabels, features: VideoFeatures | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """Scores and similarities (B, N) on the device, which may still be computing them."""
-        self._require_labels()
-        return self._scores(self.encode(clips) if features is None else features, len(clips))
+        return self._scores(self.encoder.encode(clips) if features is None else features, len(clips), labels)
 
-    def _scores(self, features: VideoFeatures, count: int) -> tuple[torch.Tensor, torch.Tensor]:
+    def _scores(self, features: VideoFeatures, count: int, labels: EncodedLabels) -> tuple[torch.Tensor, torch.Tensor]:
         """Of so many videos, each with as many views."""
-        with precision(self.device, self.settings.dtype):
-            similarity = self.model.similarity(features, self._text)  # (B * V, N), float32 as the logits
-        scores = self.model.logits(similarity).softmax(dim=-1)
+        network = self.encoder.network
+        with precision(self.encoder.device, self.settings.dtype):
+            similarity = network.similarity(features, labels.features)  # (B * V, N), float32 as the logits
+        scores = network.logits(similarity).softmax(dim=-1)
         scores, similarity = (x.unflatten(0, (count, -1)).mean(dim=1) for x in (scores, similarity))
-        if self._temperature != 1:
-            scores = (scores.log() / self._temperature).softmax(dim=-1)
+        if labels.temperature != 1:
+            scores = (scores.log() / labels.temperature).softmax(dim=-1)
         return scores, similarity
 
-    def _ranked(self, spans: list[tuple[float, float]], outputs: tuple[torch.Tensor, torch.Tensor]) -> list[Segment]:
+    def _ranked(
+        self, spans: list[tuple[float, float]], outputs: tuple[torch.Tensor, torch.Tensor], labels: EncodedLabels
+    ) -> list[Segment]:
         rows = zip(spans, *(output.tolist() for output in self._numbers(outputs)), strict=True)
-        return [Segment(*span, self._rank(scores, similarity)) for span, scores, similarity in rows]
+        return [Segment(*span, self._rank(scores, similarity, labels.label_set)) for span, scores, similarity in rows]
 
     def _joined(self, outputs: list[tuple[torch.Tensor, torch.Tensor]]) -> tuple[np.ndarray, ...]:
         """Scores and similarities of windows that follow each other."""
@@ -343,12 +313,12 @@ class Tagger(AbstractContextManager):
             raise ModelError(f"model {self.checkpoint.name!r} gives scores that are no numbers (NaN)", hint)
         return scores, similarity
 
-    def _rank(self, scores: list[float], similarity: list[float]) -> tuple[Tag, ...]:
+    def _rank(self, scores: list[float], similarity: list[float], label_set: LabelSet) -> tuple[Tag, ...]:
         """The best `top_k` labels that reach their threshold.
 
         `unknown` stands before them where a background entry or no one wins clearly, and alone where there are none.
         """
-        labels, settings = self.label_set.labels, self.settings
+        labels, settings = label_set.labels, self.settings
         order = sorted(range(len(scores)), key=lambda i: (-scores[i], i))
         best, second = order[0], order[1] if len(order) > 1 else None
         tags = []
@@ -358,42 +328,33 @@ class Tagger(AbstractContextManager):
             tags.append(Tag(UNKNOWN, None, None))
         for i in order:
             if i < len(labels) and scores[i] >= _threshold(labels[i].threshold, settings.threshold):
-                tags.append(Tag(self.label_set.display(labels[i], settings.lang), scores[i], similarity[i]))
+                tags.append(Tag(label_set.display(labels[i], settings.lang), scores[i], similarity[i]))
         return tuple(tags[: settings.top_k]) or (Tag(UNKNOWN, None, None),)
 
-    def _rules(self) -> timeline.Rules:
+    def _rules(self, label_set: LabelSet) -> timeline.Rules:
         settings = self.settings
-        given = [settings.threshold if x.threshold is None else x.threshold for x in self.label_set.labels]
+        given = [settings.threshold if x.threshold is None else x.threshold for x in label_set.labels]
         on = np.array(given, np.float64)  # NaN for None
         off = on / 2 if settings.threshold_low is None else np.fmin(on, settings.threshold_low)
         stride = self.windowing.stride_seconds
         gap = stride if settings.max_gap_seconds is None else settings.max_gap_seconds
         return timeline.Rules(on, off, settings.smooth, settings.min_length_seconds, gap, settings.exclusive)
 
-    def _result(self, path: str, **outcome) -> VideoResult:
-        return VideoResult(path, self.checkpoint.name, self.label_set.name, **outcome)
+    def _result(self, path: str, labels: EncodedLabels, **outcome) -> VideoResult:
+        return VideoResult(path, self.checkpoint.name, labels.label_set.name, **outcome)
 
-    def _require_labels(self) -> None:
-        if self.label_set is None and self.checkpoint.default_labels:
-            self.set_labels(self.checkpoint.default_labels)
-        if self.label_set is None:
-            raise UsageError("no labels are set", 'call set_labels(["dogs pulling sled", "dunking"]) first')
-
-
-def _repeated(batches: list[VideoFeatures], which: np.ndarray, views: int) -> VideoFeatures:
-    """The features of these of the windows, each with so many views."""
-    rows = torch.from_numpy(which)[:, None] * views + torch.arange(views)
-    parts = [None if x[0] is None else torch.cat(x)[rows.flatten().to(x[0].device)] for x in zip(*batches, strict=True)]
-    return VideoFeatures(*parts)
+    def _encoded(self, labels: Labels | EncodedLabels | None) -> EncodedLabels:
+        """The labels of one call. Raises UsageError where there are none, LabelError."""
+        if labels is not None:
+            return labels if isinstance(labels, EncodedLabels) else self.encode_labels(labels)
+        if self.labels is None:
+            raise UsageError("there are no labels", 'give them: Tagger(model, ["dogs pulling sled", "dunking"])')
+        return self.labels
 
 
-def _end(clip: Clip) -> float:
-    """Where the video ends, in seconds, as far as the last clip of it knows."""
-    return clip.info.end_seconds if clip.end_seconds is None else clip.end_seconds
-
-
-def _array(features: torch.Tensor) -> np.ndarray:
-    return features.float().numpy(force=True)
+def _views(settings: Views) -> dict[str, object]:
+    """The options that belong to an encoder."""
+    return {field.name: getattr(settings, field.name) for field in fields(Views)}
 
 
 def _threshold(of_label: float | None, of_all: float | None) -> float:

@@ -16,7 +16,6 @@ from functools import partial
 import numpy as np
 
 from xclip_cli.errors import MissingExtraError, VideoError
-from xclip_cli.settings import TagSettings
 from xclip_cli.video.display import Resize
 from xclip_cli.video.sampling import Windows, steps, windows
 from xclip_cli.video.source import shown
@@ -37,11 +36,16 @@ class Windowing:
     scenes: bool = False
 
     @classmethod
-    def of(cls, settings: TagSettings, num_frames: int) -> "Windowing":
-        """Of two frames a second, half over each other, where settings say nothing."""
-        window = settings.window_seconds
-        window = num_frames / _AUTO_FPS if window in ("auto", None) else float(window)
-        return cls(num_frames, window, settings.stride_seconds or window / 2, settings.scenes)
+    def of(
+        cls,
+        num_frames: int,
+        window_seconds: float | str | None = None,
+        stride_seconds: float | None = None,
+        scenes: bool = False,
+    ) -> "Windowing":
+        """Windows of two frames a second for "auto" and None; they overlap by half unless a stride is given."""
+        window = num_frames / _AUTO_FPS if window_seconds in ("auto", None) else float(window_seconds)
+        return cls(num_frames, window, stride_seconds or window / 2, scenes)
 
 
 @dataclass(frozen=True, eq=False)

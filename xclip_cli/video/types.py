@@ -105,6 +105,11 @@ class Clip:
     reader: str = ""
     end_seconds: float | None = None
 
+    @property
+    def stop_seconds(self) -> float:
+        """Where the video ends, as far as is known."""
+        return self.info.end_seconds if self.end_seconds is None else self.end_seconds
+
 
 class Frames(NamedTuple):
     """uint8 (N, H, W, 3) RGB and their own time stamps, float64 (N,) seconds."""
