@@ -12,7 +12,7 @@ from xclip_cli.benchmark import calibrate
 from xclip_cli.benchmark.calibrate import fit_temperature, fit_thresholds, reliability, run, softmax
 from xclip_cli.cli.app import app
 from xclip_cli.dataset import Sample, read_samples
-from xclip_cli.dataset.folds import deal
+from xclip_cli.dataset.sample import assign_folds
 from xclip_cli.errors import UsageError
 
 
@@ -121,15 +121,15 @@ def test_copies_of_a_clip_are_in_one_fold(dataset, toy_model, monkeypatch):
 
     def watched(samples, of_samples, parts, seed):
         sources.update(zip((sample.path for sample in samples), of_samples, strict=True))
-        return deal(samples, of_samples, parts, seed)
+        return assign_folds(samples, of_samples, parts, seed)
 
-    monkeypatch.setattr(calibrate, "deal", watched)
+    monkeypatch.setattr(calibrate, "assign_folds", watched)
     fit(dataset, labels.from_names("dark,light"), toy_model)
     assert sources[str(copy)] == sources[str(clip)] != sources[str(dataset / "dark" / "2.mp4")]
 
 
 def test_thresholds_among_many_labels_keep_their_digits(dataset, toy_model):
-    many = labels.from_names("dark,light").against(labels.from_names([f"thing {i}" for i in range(700)]))
+    many = labels.from_names("dark,light").with_background(labels.from_names([f"thing {i}" for i in range(700)]))
     thresholds = [label.threshold for label in fit(dataset, many, toy_model).label_set.labels]
     assert all(0 < t < 0.02 and t != round(t, 4) and t == float(f"{t:.6g}") for t in thresholds)
 

@@ -3,9 +3,10 @@
 import pytest
 
 from xclip_cli import labels
-from xclip_cli.benchmark.protocols import PROTOCOLS, key, read_task
+from xclip_cli.benchmark.protocols import PROTOCOLS, read_task
 from xclip_cli.benchmark.settings import AccuracySettings
 from xclip_cli.errors import UsageError
+from xclip_cli.labels.tables import letters
 
 
 def settings(protocol=None, split=None, classes=None, **more):
@@ -194,9 +195,9 @@ def test_clips_of_ones_own_are_read_once_and_may_have_a_split(tmp_path):
     ("name", "labelset"), [("ucf101", "ucf101"), ("hmdb51", "hmdb51"), ("kinetics600", "kinetics600")]
 )
 def test_every_class_of_a_dataset_has_its_label(shared, name, labelset):
-    known = {key(label.name) for label in labels.builtin(labelset).labels}
+    known = {letters(label.name) for label in labels.builtin(labelset).labels}
     lines = (shared / "data/labels" / f"{name}.txt").read_text().splitlines()
-    assert {key(line) for line in lines if line} == known
+    assert {letters(line) for line in lines if line} == known
 
 
 def test_published_numbers_are_the_registrys():

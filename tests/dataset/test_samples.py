@@ -7,7 +7,7 @@ import unicodedata
 import pytest
 
 from xclip_cli.dataset import Sample, read_samples
-from xclip_cli.dataset.folds import deal
+from xclip_cli.dataset.sample import assign_folds
 from xclip_cli.errors import UsageError
 
 
@@ -266,8 +266,8 @@ def test_a_long_list_looks_classes_up_once(tmp_path, monkeypatch):
 
     table(tmp_path, "".join(f"class {i}\n" for i in range(400)), "n.txt")
     path = table(tmp_path, "".join(f"class_{i % 400}/{i}.mp4 {i % 400}\n" for i in range(1000)), "l.txt")
-    calls, key = [], classlist.key
-    monkeypatch.setattr(classlist, "key", lambda name: calls.append(name) or key(name))
+    calls, letters = [], classlist.letters
+    monkeypatch.setattr(classlist, "letters", lambda name: calls.append(name) or letters(name))
     assert len(read_samples(path, tmp_path / "n.txt")) == 1000 and len(calls) < 400 * 3 + 1000 * 8
 
 
@@ -439,9 +439,9 @@ def test_parts_are_even_in_every_class_and_hold_whole_sources(seed):
     counts = {"a": 10, "b": 5, "c": 1}
     all_samples = [Sample(f"{label}/{i}.mp4", label) for label, count in counts.items() for i in range(count)]
     sources = [min(i, 8) for i in range(10)] + list(range(10, 16))
-    folds = deal(all_samples, sources, 5, seed)
-    assert folds == deal(all_samples, sources, 5, seed) and set(folds) == set(range(5)) and folds[8] == folds[9]
+    folds = assign_folds(all_samples, sources, 5, seed)
+    assert folds == assign_folds(all_samples, sources, 5, seed) and set(folds) == set(range(5)) and folds[8] == folds[9]
     for label, most in (("a", 3), ("b", 1)):
         of_label = [fold for fold, sample in zip(folds, all_samples, strict=True) if sample.label == label]
         assert max(of_label.count(i) for i in range(5)) <= most and min(of_label.count(i) for i in range(5)) >= 1
-    assert len(set(deal(all_samples, [0] * 10 + [1] * 6, 5, seed))) == 2
+    assert len(set(assign_folds(all_samples, [0] * 10 + [1] * 6, 5, seed))) == 2

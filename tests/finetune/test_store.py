@@ -154,8 +154,8 @@ def test_what_cannot_be_read_is_said_and_what_stands_twice_is_found(bars, pool, 
     findings = ClipStore(SPEC, 4, pool).prepare([first, second, twin, broken, gone], True, quiet)
     assert set(findings.unreadable) == {broken, gone}
     assert leaks([first, second], [twin], findings) == [(first, twin, "the same file")]
-    assert findings.twins([first, second]) == [] and leaks([first, twin], [second], findings) == []
-    assert findings.twins([first, twin]) == [(first, twin)]
+    assert findings.duplicates([first, second]) == [] and leaks([first, twin], [second], findings) == []
+    assert findings.duplicates([first, twin]) == [(first, twin)]
     assert findings.seconds[first] == pytest.approx(1.0, abs=0.05)
 
 

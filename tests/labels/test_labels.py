@@ -246,7 +246,7 @@ def test_the_only_calibration_is_kept_with_a_note_and_two_are_refused():
     with pytest.raises(LabelError, match="label sets 'a' and 'b' are both calibrated, differently"):
         labels.combine([a, dataclasses.replace(b, calibration=other)])
     assert labels.combine([labels.from_names("c"), labels.from_names("d")]).calibration is None
-    assert a.against(labels.from_names("z")).notes and not a.against(labels.from_names("a")).notes
+    assert a.with_background(labels.from_names("z")).notes and not a.with_background(labels.from_names("a")).notes
 
 
 # Display, warnings, fingerprint

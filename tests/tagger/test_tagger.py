@@ -189,7 +189,7 @@ def test_background_competes_and_is_never_printed(toy_model, clips):
     """Whatever wins, the shares of the labels are those among labels and background."""
     tagger = Tagger(toy_model, workers=1)
     among_all = tagger.tag(clips / "a.mp4", "a,b,an empty room,a dog").segments[0].tags
-    label_set = labels.from_names("a,b").against(labels.from_names("an empty room,a dog,A"))
+    label_set = labels.from_names("a,b").with_background(labels.from_names("an empty room,a dog,A"))
     assert [x.name for x in label_set.background] == ["an empty room", "a dog"]
     shown = tagger.tag(clips / "a.mp4", label_set).segments[0].tags
     assert {tag for tag in shown if tag.label in "ab"} == {tag for tag in among_all if tag.label in "ab"}

@@ -12,13 +12,14 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from xclip_cli.dataset import Sample
-from xclip_cli.dataset.folds import deal
 from xclip_cli.dataset.metrics import Bin, calibration, share
+from xclip_cli.dataset.sample import assign_folds
 from xclip_cli.dataset.sources import Findings, number_sources, thumbnails
 from xclip_cli.errors import UsageError, VideoError
 from xclip_cli.labels import Calibration, LabelSet
-from xclip_cli.labels.classlist import NameIndex, key
+from xclip_cli.labels.classlist import NameIndex
 from xclip_cli.labels.labelset import TEMPERATURES
+from xclip_cli.labels.tables import letters
 from xclip_cli.results import UNKNOWN
 from xclip_cli.tagger.tagger import Tagger
 from xclip_cli.video.ahead import decode_ahead
@@ -68,7 +69,7 @@ def run(samples: Sequence[Sample], tagger: Tagger, seed: int, on_progress: OnPro
     """
     label_set = tagger.label_set
     index = NameIndex(label.name for label in label_set.labels)
-    if unknown := sorted({s.label for s in samples if index.get(s.label) is None and key(s.label) != UNKNOWN}):
+    if unknown := sorted({s.label for s in samples if index.get(s.label) is None and letters(s.label) != UNKNOWN}):
         raise UsageError(
             f"label {unknown[0]!r} of the clips is not in the label set {label_set.name!r}",
             f"add it to the labels, or call clips that are none of them {UNKNOWN!r}",
@@ -88,7 +89,7 @@ def run(samples: Sequence[Sample], tagger: Tagger, seed: int, on_progress: OnPro
         raise UsageError(
             f"all clips are parts of one source, as {read[0].path!r}: it takes two or more", "add clips of others"
         )
-    folds = np.array(deal(read, sources, FOLDS, seed))
+    folds = np.array(assign_folds(read, sources, FOLDS, seed))
     return _calibrated(np.stack([logits[sample] for sample in read]), targets, folds, tagger, findings.unreadable)
 
 

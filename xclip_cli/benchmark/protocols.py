@@ -14,8 +14,8 @@ from xclip_cli.dataset import Sample, label_names, read_samples
 from xclip_cli.dataset.rows import from_table
 from xclip_cli.errors import UsageError
 from xclip_cli.labels import LabelSet, tables
-from xclip_cli.labels.classlist import NameIndex, key, read_class_list
-from xclip_cli.labels.typed import understand
+from xclip_cli.labels.classlist import NameIndex, read_class_list
+from xclip_cli.labels.typed import translate_labels
 
 _ZERO_SHOT_CLASSES = 160
 _NUMBER_LAST = re.compile(r"\s+\d+$")
@@ -97,7 +97,7 @@ def read_task(data: str, label_set: LabelSet | None, settings: AccuracySettings)
             raise UsageError(f"{data!r} has no clip whose split is val or test", "leave the column split out")
         facts["splits"] = ", ".join(f"{n} {split}" for split, n in Counter(s.split for s in samples).items())
     samples = list(dict.fromkeys(samples))
-    own = understand(labels.from_names(label_names(samples), name="classes"))
+    own = translate_labels(labels.from_names(label_names(samples), name="classes"))
     return _task(data, samples, label_set or own, None, facts)
 
 
@@ -150,17 +150,17 @@ def _task(data: str, samples: list[Sample], label_set: LabelSet, protocol: Proto
 
 
 def _only(names: Sequence[str], samples: list[Sample], label_set: LabelSet) -> tuple[list[Sample], LabelSet]:
-    keys = {key(name) for name in names}
-    chosen = tuple(label for label in label_set.labels if key(label.name) in keys)
+    keys = {tables.letters(name) for name in names}
+    chosen = tuple(label for label in label_set.labels if tables.letters(label.name) in keys)
     if len(chosen) != len(keys):
-        unknown = sorted(keys - {key(label.name) for label in chosen})
+        unknown = sorted(keys - {tables.letters(label.name) for label in chosen})
         raise UsageError(f"--class-list: {unknown[0]!r} is no class of {label_set.name}")
-    return [sample for sample in samples if key(sample.label) in keys], LabelSet(label_set.name, chosen)
+    return [sample for sample in samples if tables.letters(sample.label) in keys], LabelSet(label_set.name, chosen)
 
 
 def _zero_shot_names(class_list: Path | None) -> list[str]:
     names = [] if class_list is None else list(read_class_list(class_list).names.values())
-    if len({key(name) for name in names}) != _ZERO_SHOT_CLASSES:
+    if len({tables.letters(name) for name in names}) != _ZERO_SHOT_CLASSES:
         raise UsageError(
             f"--class-list names {len(names)} classes: a zero-shot split of Kinetics-600 has {_ZERO_SHOT_CLASSES}",
             "give the split's own list, a class a line",

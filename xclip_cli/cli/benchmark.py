@@ -92,9 +92,9 @@ def accuracy(
         class_names=class_names,
     )
     from xclip_cli.cli import benchmark_view as view
-    from xclip_cli.cli import chosen_labels
+    from xclip_cli.labels import typed
 
-    label_set = chosen_labels.asked(None, labels_file, labelset)
+    label_set = typed.requested(None, labels_file, labelset)
     for note in label_set.notes if label_set else ():
         console.print_line(note)
     command = shlex.join(["xclip", *sys.argv[1:]])

@@ -38,7 +38,7 @@ def calibrate(
         raise UsageError(f"the output {str(output)!r} is there already", "choose another -o, or add --overwrite")
     from xclip_cli import labels as label_sets
     from xclip_cli.benchmark import calibrate as fitting  # here, so that every other command starts without it
-    from xclip_cli.cli import chosen_labels, progress
+    from xclip_cli.cli import progress
     from xclip_cli.dataset import label_names, read_samples
     from xclip_cli.labels import typed
     from xclip_cli.outputs.plots import draw_reliability
@@ -52,13 +52,11 @@ def calibrate(
         )
     samples = read_samples(data, class_list)
     names = [name for name in label_names(samples) if name.casefold() != UNKNOWN]
-    label_set = chosen_labels.asked(labels, labels_file, labelset, True) or label_sets.from_names(
-        names, name=output.stem
-    )
-    label_set = chosen_labels.with_background(label_set, background)
+    label_set = typed.requested(labels, labels_file, labelset, True) or label_sets.from_names(names, name=output.stem)
+    label_set = typed.with_background(label_set, background)
     for note in label_set.notes:
         console.print_line(note)
-    tagger = Tagger(encoder, typed.understand(label_set, encoder.checkpoint.default_labels))
+    tagger = Tagger(encoder, typed.translate_labels(label_set, encoder.checkpoint.default_labels))
     with progress.bar("reading clips") as update:
         found = fitting.run(samples, tagger, seed, update)
     for sample, reason in found.failed.items():

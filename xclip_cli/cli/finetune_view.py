@@ -134,11 +134,11 @@ def _warn(splits: Splits, findings: Findings, most: int | None) -> None:
     ]
     if most and len(leaking) > 1:
         leaking = [f"{leaking[0]} (and {len(leaking) - 1} more; --check lists them all)"]
-    twins = findings.twins(splits.train) + findings.twins(splits.val)
+    duplicates = findings.duplicates(splits.train) + findings.duplicates(splits.val)
     kinds = (
         [f"left out: {sample.path}: {reason}" for sample, reason in findings.unreadable.items()],
         leaking,
-        [f"the same file twice: {a.path} and {b.path}" for a, b in twins],
+        [f"the same file twice: {a.path} and {b.path}" for a, b in duplicates],
         [f"class {name!r} has one clip" for name in alone],
     )
     for lines in kinds:

@@ -14,7 +14,6 @@ from xclip_cli.errors import UsageError
 from xclip_cli.video.source import looks_binary
 
 _HEAD_BYTES = 65536
-DEFAULT_LABELSET = "everyday"
 _MODEL, _LABELS, _VIEWS, _RUN, _OUT = "Model", "Labels", "Views", "Running", "Output"
 _TIME, _INDEX = "Timeline", "Index"
 _FORMAT_HELP = "Default: by the file's suffix. excel: a CSV with the mark by which Excel knows UTF-8."
@@ -79,7 +78,7 @@ LabelsFile = Annotated[
 Labelset = Annotated[
     list[str] | None,
     Option(
-        help=f"A built-in set of `xclip labels list`. [default: {DEFAULT_LABELSET}]",
+        help="A built-in set of `xclip labels list`. [default: everyday]",
         rich_help_panel=_LABELS,
         autocompletion=completions.labelsets,
     ),

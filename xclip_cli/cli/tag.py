@@ -66,8 +66,9 @@ def tag(
 
     with progress.spinner("starting", quiet):  # here, so that every other command starts without it
         from xclip_cli.checkpoint.load import open_checkpoint
-        from xclip_cli.cli import chosen_labels, tag_files
+        from xclip_cli.cli import tag_files
         from xclip_cli.cli import tag_view as view
+        from xclip_cli.labels import typed
         from xclip_cli.outputs.journal import Journal, Scratch
         from xclip_cli.runs import batch, ray, shards
 
@@ -99,8 +100,8 @@ def tag(
     with progress.spinner("loading the model", quiet):
         checkpoint = open_checkpoint(model)
     beside.check_labels(bool(labels or labels_file or labelset or checkpoint.default_labels))
-    label_set = chosen_labels.choose(labels, labels_file, labelset, checkpoint.default_labels)
-    label_set = chosen_labels.with_background(label_set, background)
+    label_set = typed.choose(labels, labels_file, labelset, checkpoint.default_labels)
+    label_set = typed.with_background(label_set, background)
     with ExitStack() as stack:
         if from_index:
             tagging = stack.enter_context(view.indexed_tags(index, checkpoint, settings, quiet))

@@ -56,8 +56,8 @@ def announce(job: Batch, typed_labels: Sequence[str], quiet: bool, verbose: bool
         model = job.checkpoint
         for note in job.label_set.notes:
             console.print_line(note)
-        doubts = typed.doubts(typed_labels, job.label_set, model.default_labels)
-        for line in (*doubts, *job.label_set.doubts_for(model.name, model.fingerprint), *model.warnings):
+        warnings = typed.typed_warnings(typed_labels, job.label_set, model.default_labels)
+        for line in (*warnings, *job.label_set.calibration_warnings(model.name, model.fingerprint), *model.warnings):
             console.print_warning(line)
         if job.part is not None:
             part = job.part

@@ -8,7 +8,7 @@ from xclip_cli.dataset.lists import from_list
 from xclip_cli.dataset.rows import from_table
 from xclip_cli.dataset.sample import Sample, label_names
 from xclip_cli.errors import UsageError
-from xclip_cli.labels.classlist import spelling
+from xclip_cli.labels.tables import normalise
 
 __all__ = ["Sample", "label_names", "read_samples"]
 
@@ -46,7 +46,7 @@ def _check_labels(source: Path, samples: list[Sample]) -> None:
     """Labels that differ in case and blanks alone would be two classes; a clip has one label."""
     seen: dict[str, str] = {}
     for label in label_names(samples):
-        first = seen.setdefault(spelling(label), label)
+        first = seen.setdefault(normalise(label), label)
         if first != label:
             raise UsageError(
                 f"{str(source)!r} has the labels {first!r} and {label!r}: they must differ in more than case",

@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
-from xclip_cli.dataset.files import FileNames
+from xclip_cli.dataset.folders import FileNames
 from xclip_cli.dataset.rows import from_table, has_header
 from xclip_cli.dataset.sample import Sample, as_label
 from xclip_cli.errors import UsageError

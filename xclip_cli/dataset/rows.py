@@ -4,9 +4,8 @@ import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from xclip_cli.dataset.files import FileNames, kinetics_file, videos_below
-from xclip_cli.dataset.sample import SPLITS, Sample, as_label, split_named
-from xclip_cli.dataset.spans import seconds
+from xclip_cli.dataset.folders import FileNames, kinetics_file, videos_below
+from xclip_cli.dataset.sample import SPLITS, Sample, as_label, seconds, split_named
 from xclip_cli.errors import UsageError
 from xclip_cli.labels import tables
 from xclip_cli.labels.tables import Row
@@ -14,14 +13,14 @@ from xclip_cli.video.source import is_video_name
 
 COLUMNS = {
     "video": (
-        "video", "videos", "path", "file", "filename", "file_name", "filepath", "file_path", "video_path", "clip",
-        "video_name", "clip_path", "video_file", "full_path",
+        "video", "videos", "path", "file", "file_name", "file_path", "video_path", "clip", "video_name", "clip_path",
+        "video_file", "full_path",
     ),
     "label": ("label", "class", "class_name", "label_name", "category", "action"),
     "start_seconds": ("start_seconds", "time_start", "start_time", "start", "start_sec", "start_s", "begin"),
     "end_seconds": ("end_seconds", "time_end", "end_time", "end", "end_sec", "end_s", "stop"),
     "split": ("split", "subset", "partition"),
-    "youtube_id": ("youtube_id", "ytid", "youtubeid"),
+    "youtube_id": ("youtube_id", "ytid"),
     "start_frame": ("start_frame", "frame_start", "start_frames"),
     "end_frame": ("end_frame", "frame_end", "end_frames", "stop_frame"),
 }  # fmt: skip
@@ -31,8 +30,9 @@ _EXAMPLE = "its first line must be video,label (and may add start_seconds,end_se
 def has_header(path: Path) -> bool:
     """Whether the first row names a column of videos and one of labels."""
     _, first = next(iter(tables.read_lines(path)), (0, ""))
-    names = {tables.column_name(head.strip('"')) for head in first.split(tables.delimiter_of(first))}
-    return bool(names & {*COLUMNS["video"], *COLUMNS["youtube_id"]}) and bool(names & set(COLUMNS["label"]))
+    heads = {tables.letters(head) for head in first.split(tables.delimiter_of(first))}
+    found = {column for column, names in COLUMNS.items() if heads & {tables.letters(name) for name in names}}
+    return "label" in found and bool(found & {"video", "youtube_id"})
 
 
 def from_table(path: Path, folder: Path, label_of: Callable[[Row, str], str] | None = None) -> list[Sample]:

@@ -52,18 +52,20 @@ class Findings:
         return len(self.seconds) + len(self.unreadable)
 
     def add(self, more: "Findings") -> None:
-        """Takes in what another reading found."""
+        """Add what another reading found."""
         for mine, new in zip(vars(self).values(), vars(more).values(), strict=True):
             mine.update(new)
 
-    def twins(self, samples: Sequence[Sample]) -> list[tuple[Sample, Sample]]:
-        """Pairs of one content: each clip with the first that is the same."""
+    def duplicates(self, samples: Sequence[Sample]) -> list[tuple[Sample, Sample]]:
+        """Return pairs of the same content: each duplicate behind the first clip that it equals."""
         first: dict[tuple, Sample] = {}
-        known = [(sample, self._content(sample)) for sample in samples if sample in self.seconds]
-        return [(first[key], sample) for sample, key in known if first.setdefault(key, sample) is not sample]
-
-    def _content(self, sample: Sample) -> tuple:
-        return self.sha256[sample.path], sample.start_seconds, sample.end_seconds
+        pairs = []
+        for sample in samples:
+            if sample in self.seconds:
+                content = self.sha256[sample.path], sample.start_seconds, sample.end_seconds
+                if first.setdefault(content, sample) is not sample:
+                    pairs.append((first[content], sample))
+        return pairs
 
 
 def thumbnails(frames: np.ndarray) -> np.ndarray:

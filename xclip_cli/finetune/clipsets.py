@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from xclip_cli.dataset import Sample, label_names, read_samples
-from xclip_cli.dataset.folds import by_source, deal
+from xclip_cli.dataset.sample import assign_folds, by_source
 from xclip_cli.dataset.sources import Findings, number_sources
 from xclip_cli.errors import UsageError
 from xclip_cli.files import printable
@@ -60,7 +60,7 @@ class Splits:
         train = self._shots(self.train, settings) if in_turn else self.train
         sources, share = number_sources(train, findings, settings.group_regex), settings.val_share
         if in_turn:
-            return replace(self, train=train, folds=deal(train, sources, round(1 / share), settings.seed))
+            return replace(self, train=train, folds=assign_folds(train, sources, round(1 / share), settings.seed))
         train, val = split_samples(train, share, settings.seed, sources)
         return replace(self, train=self._shots(train, settings), val=val)
 

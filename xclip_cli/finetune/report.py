@@ -104,8 +104,11 @@ class Report:
         if leaking:
             lines = ("- " + escaped(f"{a.path} = {b.path}: {why}") for a, b, why in leaking)
             parts += ["## Leaks: learned from and validated on", "\n".join(lines)]
-        if twins := self.findings.twins(self.splits.train) + self.findings.twins(self.splits.val):
-            parts += ["## The same file twice", "\n".join("- " + escaped(f"{a.path} = {b.path}") for a, b in twins)]
+        if duplicates := self.findings.duplicates(self.splits.train) + self.findings.duplicates(self.splits.val):
+            parts += [
+                "## The same file twice",
+                "\n".join("- " + escaped(f"{a.path} = {b.path}") for a, b in duplicates),
+            ]
         if self.findings.unreadable:
             lines = ("- " + escaped(f"{sample.path}: {reason}") for sample, reason in self.findings.unreadable.items())
             parts += ["## Left out: cannot be read", "\n".join(lines)]

@@ -13,7 +13,7 @@ from xclip_cli.index.entries import Collection, Recipe
 from xclip_cli.index.search import Answer, Query, Scope, collection, find, make_query
 from xclip_cli.index.store import Store
 from xclip_cli.labels import LabelSet, from_names
-from xclip_cli.labels.typed import understand
+from xclip_cli.labels.typed import translate_labels
 from xclip_cli.results import VideoResult
 from xclip_cli.settings import TagSettings
 from xclip_cli.video.source import as_path, as_paths, is_video_name
@@ -179,7 +179,7 @@ class Index(AbstractContextManager):
         from xclip_cli.index.build import IndexedTags
 
         if not isinstance(labels, LabelSet):
-            labels = understand(from_names(labels), self.checkpoint.default_labels)
+            labels = translate_labels(from_names(labels), self.checkpoint.default_labels)
         with Store(self.folder) as store:
             known = self._collection(store)
             settings = self.as_indexed(known.recipe, timeline)

@@ -20,7 +20,7 @@ from xclip_cli.files import content_sha256
 from xclip_cli.index.entries import Collection
 from xclip_cli.index.store import Store
 from xclip_cli.labels import Label, LabelSet, builtin
-from xclip_cli.labels.typed import is_foreign, script_warnings, understand
+from xclip_cli.labels.typed import is_foreign, script_warnings, translate_labels
 from xclip_cli.results import Moment, Segment, Tag, VideoResult
 from xclip_cli.settings import TagSettings
 from xclip_cli.tagger.textcache import prompt_features
@@ -88,7 +88,7 @@ def sentence(text: str, known: Collection, model: str) -> tuple[np.ndarray, list
         from xclip_cli.checkpoint.load import open_checkpoint
 
         own = open_checkpoint(model).default_labels
-    [label] = understand(typed, own).labels
+    [label] = translate_labels(typed, own).labels
     features = prompt_features([label], _Named(known.fingerprint, model))
     return np.mean([_unit(features[prompt]) for prompt in label.prompts], axis=0), script_warnings([label], own)
 

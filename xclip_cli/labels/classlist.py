@@ -1,7 +1,6 @@
 """Lists of classes: a name a line, or ids and names, as data sets give them (`1 ApplyEyeMakeup`, `id,name`)."""
 
 import re
-import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -9,9 +8,11 @@ from pathlib import Path
 
 from xclip_cli.errors import UsageError
 from xclip_cli.labels import tables
+from xclip_cli.labels.tables import letters, normalise
 
-_IDS = ("id", "index", "idx", "number", "no", "class_id", "label_id", "class_index", "classid", "labelid")
+_IDS = ("id", "index", "idx", "number", "no", "class_id", "label_id", "class_index")
 _NAMES = ("name", "names", "label", "labels", "class", "classes", "class_name", "label_name", "action", "category")
+_ID_HEADS, _NAME_HEADS = ({letters(name) for name in names} for names in (_IDS, _NAMES))
 _NUMBERED = re.compile(r"(\d+)(?:[.:)]\s*|\s+)(\S.*)")
 _MOST_DIGITS = 18
 
@@ -45,28 +46,19 @@ class NameIndex:
 
     def __init__(self, names: Iterable[str], numbers: Iterable[int] | None = None):
         names = list(names)
-        self._exact = dict(zip(map(spelling, names), range(len(names)) if numbers is None else numbers, strict=True))
+        self._exact = dict(zip(map(normalise, names), range(len(names)) if numbers is None else numbers, strict=True))
         self._loose: dict[str, int | None] = {}
         for name, number in self._exact.items():
-            self._loose[key(name)] = None if key(name) in self._loose or not key(name) else number
+            key = letters(name)
+            self._loose[key] = None if key in self._loose or not key else number
         self._asked: dict[str, int | None] = {}
 
     def get(self, name: str) -> int | None:
         """The number of a class, or None."""
         if name not in self._asked:
-            exact = self._exact.get(spelling(name))
-            self._asked[name] = self._loose.get(key(name)) if exact is None else exact
+            exact = self._exact.get(normalise(name))
+            self._asked[name] = self._loose.get(letters(name)) if exact is None else exact
         return self._asked[name]
-
-
-def key(name: str) -> str:
-    """What two spellings of a class have in common: letters and digits, without case (TaiChi, tai_chi, tai chi)."""
-    return "".join(filter(str.isalnum, name.casefold()))
-
-
-def spelling(name: str) -> str:
-    """What makes two names the same: letters without case, however accents are written, single spaces."""
-    return " ".join(unicodedata.normalize("NFC", name).casefold().split())
 
 
 def id_number(where: str, text: str) -> int:
@@ -81,7 +73,8 @@ def read_class_list(path: Path) -> ClassList:
     lines = tables.read_lines(path)
     if not lines:
         raise UsageError(f"the class list {str(path)!r} is empty: it must have a class a line")
-    has_ids = _is_header(lines[0][1].split()) and len(lines) > 1
+    heads = [letters(word) for word in lines[0][1].split()]  # perhaps `id name`, separated by blanks
+    has_ids = len(lines) > 1 and len(heads) == 2 and heads[0] in _ID_HEADS and heads[1] in _NAME_HEADS
     lines = lines[has_ids:]
     entries = _with_header(path, lines[0][1]) or _numbered_rows(path, lines) or numbered_lines(path, lines, has_ids)
     if entries is None:
@@ -90,7 +83,7 @@ def read_class_list(path: Path) -> ClassList:
     names, places, seen = {}, {}, {}
     for count, (line, number, name) in enumerate(entries):
         number = count if number is None else number
-        first = seen.setdefault(spelling(name), name)
+        first = seen.setdefault(normalise(name), name)
         if number in names or len(seen) == count:
             other = f" (first as {first[:60]!r})" if first != name else ""
             what = f"the id {number}" if number in names else f"the class {name[:60]!r}{other}"
@@ -101,12 +94,6 @@ def read_class_list(path: Path) -> ClassList:
     return ClassList(path, names, places, numbered)
 
 
-def _is_header(words: Sequence[str]) -> bool:
-    """Whether these are `id name`, separated by blanks."""
-    heads = [tables.column_name(word) for word in words]
-    return len(heads) == 2 and heads[0] in _IDS and heads[1] in _NAMES
-
-
 Entries = list[tuple[int, int | None, str]]  # line, id (None: it has no number), name
 
 
@@ -114,8 +101,7 @@ def _with_header(path: Path, first: str) -> Entries | None:
     """Of a table whose header names an id and a name, or a name among other columns."""
     if not set(first) & set(tables.DELIMITERS):
         return None
-    heads = [tables.column_name(cell) for cell in first.split(tables.delimiter_of(first))]
-    if not any(head.strip('"') in _NAMES for head in heads):
+    if not any(letters(head) in _NAME_HEADS for head in first.split(tables.delimiter_of(first))):
         return None
     rows = tables.read_rows(path)
     line, heads = next(rows)
@@ -178,7 +164,7 @@ def _plain(path: Path, lines: Sequence[tuple[int, str]]) -> Entries:
     if 0 < len(bare) * 2 < len(lines):
         raise UsageError(f"{path}, line {bare[0][0]}: {bare[0][1][:60]!r} has no id, as other lines have", "add it")
     line, first = lines[0]
-    if tables.column_name(first.strip('"')) in _NAMES:
+    if letters(first) in _NAME_HEADS:
         raise UsageError(
             f"{path}, line {line}: {first!r} may be a header or a class: every id hangs on it",
             "delete the line, or give ids: id,name",

@@ -12,7 +12,7 @@ from dataclasses import astuple, dataclass, field, replace
 from functools import cached_property
 
 from xclip_cli.errors import LabelError
-from xclip_cli.labels.classlist import spelling
+from xclip_cli.labels.tables import normalise
 
 MAX_CHARACTERS = 1_000
 TEMPERATURES = (0.01, 100.0)
@@ -93,7 +93,7 @@ class LabelSet:
             raise LabelError(f"label set {shortened(self.name)} has no labels; it needs one or more")
         seen: dict[str, Label] = {}
         for label in (*self.labels, *self.background):
-            first = seen.setdefault(spelling(label.name), label)
+            first = seen.setdefault(normalise(label.name), label)
             if first is not label:
                 where = f" (first: {first.source})" if first.source else ""
                 what = f"label {shortened(label.name)} is listed twice{where}"
@@ -115,7 +115,7 @@ class LabelSet:
         fits = self.calibration is not None and self.calibration.fingerprint == fingerprint
         return self.calibration.temperature if fits else 1.0
 
-    def doubts_for(self, model: str, fingerprint: str) -> list[str]:
+    def calibration_warnings(self, model: str, fingerprint: str) -> list[str]:
         """A line where the set was calibrated for another model than the one of this name and fingerprint."""
         if self.calibration is None or self.calibration.fingerprint == fingerprint:
             return []
@@ -123,10 +123,10 @@ class LabelSet:
         other = f"{other} as it was then" if other == model else other
         return [f"label set {self.name!r} was calibrated for {other}, not {model}: its thresholds may not fit"]
 
-    def against(self, background: "LabelSet") -> "LabelSet":
+    def with_background(self, background: "LabelSet") -> "LabelSet":
         """The set with the labels of another as further background, but for those that are here already."""
-        known = {spelling(label.name) for label in (*self.labels, *self.background)}
-        more = tuple(label for label in background.labels if spelling(label.name) not in known)
+        known = {normalise(label.name) for label in (*self.labels, *self.background)}
+        more = tuple(label for label in background.labels if normalise(label.name) not in known)
         notes = _calibrated_for_fewer(self, "with more background") if more else ()
         return replace(self, background=(*self.background, *more), notes=(*self.notes, *notes))
 
@@ -220,13 +220,13 @@ def _calibrated_for_fewer(label_set: LabelSet, what: str) -> tuple[str, ...]:
 
 
 def _merge(merged: dict[str, Label], label: Label) -> None:
-    known = merged.setdefault(spelling(label.name), label)
+    known = merged.setdefault(normalise(label.name), label)
     if known == label or label.is_plain:
         return
     if not known.is_plain:
         what = f"label {shortened(label.name)} is also defined, differently, in {known.source or 'another set'}"
         raise _error(label.source, what, "Rename one of the two, or give one of them its name alone.")
-    merged[spelling(label.name)] = label
+    merged[normalise(label.name)] = label
 
 
 def _error(source: str, message: str, hint: str | None = None) -> LabelError:
@@ -261,16 +261,16 @@ def check_template(template: str, source: str) -> None:
 
 
 def _check_parents(labels: tuple[Label, ...]) -> None:
-    parents = {spelling(x.name): x for x in labels if x.parent}
+    parents = {normalise(x.name): x for x in labels if x.parent}
     finished: set[str] = set()
     for label in labels:
         above: set[str] = set()
-        key = spelling(label.name)
+        key = normalise(label.name)
         while key in parents and key not in finished:
             if key in above:
                 raise _error(label.source, f"the parents of label {shortened(label.name)} lead back to it")
             above.add(key)
-            key = spelling(parents[key].parent)
+            key = normalise(parents[key].parent)
         finished |= above
 
 

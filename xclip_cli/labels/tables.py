@@ -5,6 +5,7 @@ import csv
 import difflib
 import io
 import re
+import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -149,9 +150,14 @@ def strip(text: str) -> str:
     return text.strip().strip("\ufeff\u200b").strip()
 
 
-def column_name(head: str) -> str:
-    """What a head of a column has in common with other spellings: `Start Seconds`, `start-seconds`, `start_seconds`."""
-    return re.sub(r"[\s\-]+", "_", strip(head).casefold())
+def normalise(name: str) -> str:
+    """Return a name without case, accents composed, full-width letters narrow, blanks as single spaces."""
+    return " ".join(unicodedata.normalize("NFKC", name).casefold().split())
+
+
+def letters(name: str) -> str:
+    """Return the normalised letters and digits of a name: TaiChi, tai_chi and `Tai Chi` are one."""
+    return "".join(filter(str.isalnum, normalise(name)))
 
 
 def columns_of(path: Path, line: int, heads: Sequence[str], known: Mapping[str, Sequence[str]]) -> dict[str, int]:
@@ -159,11 +165,10 @@ def columns_of(path: Path, line: int, heads: Sequence[str], known: Mapping[str, 
 
     Raises UsageError where two heads name one column, or where one is all but a known name.
     """
-    owners = {name: column for column, names in known.items() for name in names}
+    owners = {letters(name): (column, name) for column, names in known.items() for name in names}
     found: dict[str, int] = {}
     for position, head in enumerate(heads):
-        name = column_name(head)
-        column = owners.get(name)
+        column, _ = owners.get(letters(head), (None, None))
         if column in found:
             raise UsageError(
                 f"{path}, line {line}: the columns {heads[found[column]]!r} and {head!r} both say {column}",
@@ -171,9 +176,10 @@ def columns_of(path: Path, line: int, heads: Sequence[str], known: Mapping[str, 
             )
         if column:
             found[column] = position
-        elif close := difflib.get_close_matches(name, owners, 1, 0.8):
+        elif close := difflib.get_close_matches(letters(head), owners, 1, 0.8):
             raise UsageError(
-                f"{path}, line {line}: the column {head!r} is not known: did you mean {close[0]!r}?", "or rename it"
+                f"{path}, line {line}: the column {head!r} is not known: did you mean {owners[close[0]][1]!r}?",
+                "or rename it",
             )
     return found
 

@@ -18,7 +18,7 @@ import torch
 from xclip_cli.checkpoint.base import Checkpoint
 from xclip_cli.errors import ModelError, UsageError, VideoError
 from xclip_cli.labels import LabelSet, from_names
-from xclip_cli.labels.typed import understand
+from xclip_cli.labels.typed import translate_labels
 from xclip_cli.model.xclip import VideoFeatures
 from xclip_cli.results import UNKNOWN, Segment, Tag, VideoResult
 from xclip_cli.settings import TagSettings, Views
@@ -97,7 +97,7 @@ class Tagger(AbstractContextManager):
     def encode_labels(self, labels: Labels) -> EncodedLabels:
         """Return labels as `tag` and its like take them, so that many calls need not encode them again."""
         if not isinstance(labels, LabelSet):
-            labels = understand(from_names(labels), self.checkpoint.default_labels)
+            labels = translate_labels(from_names(labels), self.checkpoint.default_labels)
         rules = self._rules(labels) if self.settings.window_seconds is not None else None
         temperature = labels.temperature(self.checkpoint.fingerprint)
         return EncodedLabels(labels, self.encoder.encode_text(labels), temperature, rules)
