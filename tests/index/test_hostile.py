@@ -262,7 +262,7 @@ def test_times_that_no_database_keeps_are_kept_as_the_nearest(tmp_path, seconds)
         known = store.begin(MODEL)
         add(store, known, video, features(1))
         entry = store.entry(known, os.path.realpath(video))
-        assert entry.holds and entry.stamp == Stamp.of(str(video))
+        assert entry.is_unchanged and entry.stamp == Stamp.of(str(video))
         assert abs(entry.stamp.mtime_ns) <= 2**63
         assert len(store.spans(known, None, 0)) == (seconds > 0)
         assert len(find(store, known, QUERY, 5, Scope(None, -(2**63))).moments) > 0

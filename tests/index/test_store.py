@@ -63,7 +63,7 @@ def test_what_is_added_is_read_again(folder):
         assert known.model == "toy" and known.recipe == RECIPE and known.num_rows == 6
         for name, video in (("a", features(1)), ("b", features(2, count=1, patches=3))):
             entry = store.entry(known, os.path.realpath(folder / f"{name}.mp4"))
-            assert entry.holds
+            assert entry.is_unchanged
             with store.reading():
                 assert_same(store.read(known, entry), video)
         assert store.entry(known, "/c.mp4") is None
@@ -86,7 +86,7 @@ def test_a_video_that_is_added_again_is_there_once(folder):
         entry = store.entry(known, os.path.realpath(folder / "a.mp4"))
         with store.reading():
             assert_same(store.read(known, entry), features(2, count=5))
-        assert store.holder(known, 0) is None and store.holder(known, 4) == entry
+        assert store.entry_at(known, 0) is None and store.entry_at(known, 4) == entry
         assert store.status(known)[:3] == (1, 0, 5)
 
 
@@ -145,7 +145,7 @@ def test_pruning_takes_out_what_is_gone_and_gives_room_back(folder):
                 with store.reading():
                     assert_same(store.read(known, entry), features(number, count=4))
         add(store, known, paths[0], features(0))
-        assert store.holder(known, 13).path == os.path.realpath(paths[0])
+        assert store.entry_at(known, 13).path == os.path.realpath(paths[0])
 
 
 def test_killed_at_any_moment_the_index_is_whole_and_goes_on(folder):

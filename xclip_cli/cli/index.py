@@ -103,7 +103,7 @@ def _build(opened, store, paths: list[str], recursive: bool, cluster: str | None
 def _prune(store, yes: bool) -> None:
     """Takes out the videos whose files are gone. Raises UsageError where nobody can be asked and ``yes`` is not set."""
     videos = store.videos()
-    gone = [video.path for video in videos if video.is_gone]
+    gone = [video.path for video in videos if video.is_missing]
     if gone and not yes:
         said = f"the files of {len(gone)} of {len(videos)} indexed videos are gone{_missing_folder(gone)}"
         if not sys.stdin.isatty():
@@ -134,7 +134,7 @@ def _show(store) -> None:
     columns = (
         ("model", "model", None),
         ("videos", "videos", 0),
-        ("gone", "gone", 0),
+        ("missing", "gone", 0),
         ("windows", "windows", 0),
         ("hours", "hours", 2),
         ("megabytes", "MB of windows", 1),

@@ -1,4 +1,4 @@
-"""What an index says of its models and videos, and how it knows a file again."""
+"""Rows of the database as typed tuples: collections, videos, and the arrays stored in them."""
 
 import os
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ _INTEGERS = (-(2**63), 2**63 - 1)  # of SQLite
 
 
 class Recipe(NamedTuple):
-    """What, besides the model, decides the features that are kept."""
+    """The settings that decide the features, besides the model."""
 
     window_seconds: float
     stride_seconds: float
@@ -29,10 +29,11 @@ class Recipe(NamedTuple):
 
 @dataclass(frozen=True)
 class Collection:
-    """What an index holds of one model: ``num_rows`` windows of ``width`` features, those of lost videos included.
+    """The part of an index that one model made: ``num_rows`` windows of ``width`` features.
 
-    ``weights`` is the SHA-256 of the model's file where nothing beside it decides the answers, else None. ``prompted``:
-    the network has video-specific prompts. ``generation`` counts how often the rows were written anew.
+    ``weights`` is the SHA-256 of the model's file if that file alone defines the model, else None. ``prompted``: the
+    network has video-specific prompts. ``generation`` counts how often the rows were rewritten. ``num_rows`` includes
+    rows of videos that were removed or replaced.
     """
 
     id: int
@@ -47,13 +48,13 @@ class Collection:
 
     @classmethod
     def of_row(cls, row: tuple) -> "Collection":
-        """From a row of the database. Raises ValueError or TypeError where it is damaged."""
+        """Return a row of the database, checked. Raises ValueError or TypeError if it is damaged."""
         number, model, fingerprint, weights, prompted, recipe, *counts = row
         prompted = bool((0, 1).index(prompted))
         return checked((number, model, fingerprint, weights, prompted, from_json(recipe, Recipe), *counts), cls)
 
     def require(self, recipe: Recipe) -> None:
-        """Raises UsageError where features of this recipe are wanted and others are kept."""
+        """Raise UsageError unless the collection was made with this recipe."""
         if self.recipe != recipe:
             raise UsageError(
                 f"the index has {self.model} with {self.recipe}, not with {recipe}",
@@ -62,14 +63,14 @@ class Collection:
 
 
 class Stamp(NamedTuple):
-    """How a file looks from outside."""
+    """Size and modification time of a file: if both are the same, the file is taken as unchanged."""
 
     size: int
     mtime_ns: int
 
     @classmethod
     def of(cls, path: str) -> "Stamp | None":
-        """None where there is no such file. A time that SQLite cannot keep is the nearest that it can."""
+        """Return the stamp of a file, None if it is missing. The time is clipped to what SQLite can store."""
         try:
             state = os.stat(path)
         except (OSError, ValueError):
@@ -78,7 +79,7 @@ class Stamp(NamedTuple):
 
 
 class Entry(NamedTuple):
-    """A video of an index, by its real path: its file as it was read, and its windows, [first, first + count)."""
+    """A video of an index: the real path and state of its file when read, and its rows [first, first + count)."""
 
     id: int
     path: str
@@ -89,25 +90,25 @@ class Entry(NamedTuple):
 
     @classmethod
     def of_row(cls, row: tuple) -> "Entry":
-        """From a row of the database. Raises ValueError or TypeError where it is damaged."""
+        """Return a row of the database, checked. Raises ValueError or TypeError if it is damaged."""
         number, path, size, mtime_ns, *rest = row
         return checked((number, os.fsdecode(path), (size, mtime_ns), *rest), cls)
 
     @property
-    def is_gone(self) -> bool:
+    def is_missing(self) -> bool:
         return Stamp.of(self.path) is None
 
     @property
-    def holds(self) -> bool:
-        """Whether the file is there as it was read."""
+    def is_unchanged(self) -> bool:
+        """Whether the file exists and has the size and time that it had when it was read."""
         return Stamp.of(self.path) == self.stamp
 
 
 class Status(NamedTuple):
-    """Of a collection: videos, how many of them are gone, windows, seconds, and bytes of windows on the disk."""
+    """Size of a collection: videos, how many files are missing, windows, seconds, bytes of windows on disk."""
 
     videos: int
-    gone: int
+    missing: int
     windows: int
     seconds: float
     num_bytes: int
@@ -126,7 +127,7 @@ def require_finite(values: np.ndarray) -> np.ndarray:
 
 
 def to_spans(blob: bytes, count: int, end_seconds: float) -> np.ndarray:
-    """Windows of a video that ends there, if they are in order of time."""
+    """Return the windows of a video as float64 (count, 2). Raises ValueError unless they are in order of time."""
     spans, end = to_numbers(blob, "<f8").reshape(count, 2), checked(end_seconds, float, "end_seconds")
     if np.abs(spans).max() > 1e11 or (spans[:, 0] > spans[:, 1]).any() or (np.diff(spans[:, 0], append=end) < 0).any():
         raise ValueError("windows of a video are not in order of time")

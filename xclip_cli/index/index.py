@@ -185,7 +185,7 @@ class Index(AbstractContextManager):
             settings = self.as_indexed(known.recipe, timeline)
             settings = replace(settings, top_k=top_k, threshold=threshold, lang=lang)
             if paths is None:
-                paths = [entry.path for entry in store.videos(known) if entry.holds]
+                paths = [entry.path for entry in store.videos(known) if entry.is_unchanged]
             engine = IndexedTags(store, self.checkpoint, settings)
             results = engine(as_paths(paths), labels, settings)
             return [replace(result, warnings=(*engine.warnings, *result.warnings)) for result in results]

@@ -1,6 +1,6 @@
-"""The features of windows in one flat file: a row of float32 each, E features and then their length.
+"""The features of windows in one flat file: one float32 row each, E features and then their norm.
 
-It is mapped into memory, and all of it is compared in less time than a database takes to hand the same numbers over.
+The file is mapped into memory. Comparing all rows takes less time than reading them from a database would.
 """
 
 import errno
@@ -16,31 +16,31 @@ from xclip_cli.errors import StoreError
 from xclip_cli.files import open_itself
 from xclip_cli.settings import num_cores
 
-_SHARE_ROWS = 1 << 14  # what a thread takes at a time
+_SHARE_ROWS = 1 << 14  # rows per task of a thread
 _MOST_THREADS = 8
 
 
 def row_bytes(width: int) -> int:
-    """Of a row of so many features."""
+    """Return the size of a row of ``width`` features."""
     return 4 * (width + 1)
 
 
 class Rows:
-    """``num_rows`` rows of ``width`` features. Raises StoreError where the file is shorter than that, or not there."""
+    """``num_rows`` rows of ``width`` features. Raises StoreError if the file is shorter or missing."""
 
     def __init__(self, path: Path, width: int, num_rows: int):
         self.width, self.num_rows, self._path = width, num_rows, path
-        found = 0
+        size = 0
         with suppress(FileNotFoundError), open(path, "rb", opener=open_itself) as file:
-            found = os.fstat(file.fileno()).st_size
-        if found < num_rows * row_bytes(width):
-            raise self._damaged(f"it has {found} bytes of {num_rows} windows")
+            size = os.fstat(file.fileno()).st_size
+        if size < num_rows * row_bytes(width):
+            raise self._damaged(f"it has {size} bytes of {num_rows} windows")
 
     def _damaged(self, what: str) -> StoreError:
         return StoreError(f"{str(self._path)!r} is damaged: {what}", "delete the index and index again")
 
     def read(self, first: int, count: int) -> np.ndarray:
-        """The features float32 (count, E) of rows."""
+        """Return the features float32 (count, E) of rows."""
         if first + count > self.num_rows:
             raise self._damaged(f"it has {self.num_rows} windows, not {first + count}")
         numbers = count * (self.width + 1)
@@ -49,9 +49,9 @@ class Rows:
         return np.array(rows.reshape(count, self.width + 1)[:, :-1])
 
     def cosines(self, query: np.ndarray, spans: Iterable[tuple[int, int]]) -> np.ndarray:
-        """Cosines float32 (num_rows,) of the rows of spans [first, stop) with a query (E,); of others -inf.
+        """Return the cosines float32 (num_rows,) of the rows in spans [first, stop) with a query (E,); -inf for others.
 
-        A row's cosine is the same number whatever else is compared.
+        The cosine of a row does not depend on which other rows are compared.
         """
         query = (query / np.linalg.norm(query)).astype(np.float32)
         cosines = np.full(self.num_rows, -np.inf, np.float32)
@@ -65,11 +65,11 @@ class Rows:
         def compare(share: tuple[int, int]) -> None:
             rows = table[slice(*share)]
             with np.errstate(all="ignore"):
-                # einsum and not BLAS, whose own threads would wait for each other
-                found = np.einsum("ij,j->i", rows[:, :-1], query) / rows[:, -1]
-                if not (np.abs(found) <= 1.001).all():
+                # einsum, not BLAS: threads inside threads would wait for each other
+                values = np.einsum("ij,j->i", rows[:, :-1], query) / rows[:, -1]
+                if not (np.abs(values) <= 1.001).all():
                     raise self._damaged("features or lengths are not those of a window")
-            cosines[slice(*share)] = found
+            cosines[slice(*share)] = values
 
         with ThreadPoolExecutor(min(_MOST_THREADS, num_cores())) as pool:
             list(pool.map(compare, _shares(spans)))
@@ -77,7 +77,7 @@ class Rows:
 
 
 def append(path: Path, num_rows: int, features: np.ndarray) -> None:
-    """Writes features (n, E) behind the rows that count, over any others, and brings them to the disk."""
+    """Write features (n, E) after the first ``num_rows`` rows, replacing any that follow, and flush them to disk."""
     lengths = np.maximum(np.linalg.norm(features.astype(np.float64), axis=1, keepdims=True), np.finfo(np.float32).tiny)
     rows = np.concatenate([features, lengths], axis=1, dtype=np.float32, casting="same_kind")
     flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0)
@@ -92,8 +92,8 @@ def append(path: Path, num_rows: int, features: np.ndarray) -> None:
 
 
 def copy(rows: Rows, spans: Iterable[tuple[int, int]], target: Path) -> None:
-    """Writes the rows of spans [first, stop), one behind the other, to a file of their own."""
-    target.unlink(missing_ok=True)  # of a run that was killed
+    """Write the rows of spans [first, stop) to a new file."""
+    target.unlink(missing_ok=True)  # left by a process that was killed
     done = 0
     for first, stop in _shares(spans):
         append(target, done, rows.read(first, stop - first))
@@ -101,7 +101,7 @@ def copy(rows: Rows, spans: Iterable[tuple[int, int]], target: Path) -> None:
 
 
 def _shares(spans: Iterable[tuple[int, int]]) -> Iterator[tuple[int, int]]:
-    """The same rows: adjoining spans, which are in order, as one, and of those no more than a share at a time."""
+    """Yield the same rows in spans of at most _SHARE_ROWS; adjacent spans, which are in order, are merged first."""
     joined: list[list[int]] = []
     for first, stop in spans:
         if joined and joined[-1][1] == first:

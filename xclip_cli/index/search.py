@@ -129,7 +129,7 @@ def example(text: str, store: Store, known: Collection, settings: TagSettings) -
     path, at = _video_and_moment(text)
     with store.reading():
         entry = store.entry(known, os.path.realpath(path))
-        kept = store.read(known, entry) if entry is not None and entry.holds else None
+        kept = store.read(known, entry) if entry is not None and entry.is_unchanged else None
     if kept is None:
         return _features(path, at, known.recipe.window_seconds, settings)
     if at is None:
@@ -173,9 +173,9 @@ def find(store: Store, known: Collection, query: Query, top_k: int, scope: Scope
         while compared.any() and cosines[best := int(cosines.argmax())] > -np.inf:
             if len(found) == top_k and found[-1][0].score >= cosines[best]:
                 break
-            entry = store.holder(known, best)
+            entry = store.entry_at(known, best)
             own = slice(best, best + 1) if entry is None else slice(entry.first, entry.first + entry.count)
-            if entry is not None and entry.holds:
+            if entry is not None and entry.is_unchanged:
                 spans, end = store.timeline(entry)
                 own_moments = _moments(entry.path, spans, end, cosines[own], usual, top_k)
                 found += [(moment, entry.first + window) for moment, window in own_moments]
