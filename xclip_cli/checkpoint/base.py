@@ -1,4 +1,4 @@
-"""What every kind of model file becomes: a Checkpoint, which loads what is asked of it, when it is asked."""
+"""Checkpoint: a model that was found and checked, whose parts are loaded when they are called for."""
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping
@@ -23,35 +23,34 @@ _CHUNK = 64  # texts encoded at once: 400 labels x 16 templates in one batch wou
 
 @dataclass(frozen=True)
 class TextEncoder:
-    """A text tower with its tokenizer. Calling it with N texts gives float32 (N, E) on the CPU, of the tower's length.
+    """A text tower with its tokenizer: N texts -> features float32 (N, E) on the CPU, not normalised.
 
-    ``count_tokens(texts)`` says how many tokens each text needs, start and end included; a text of more than
-    ``context_length`` is cut by the tokenizer. ``known`` texts have features (E,) of their own.
+    ``count_tokens(texts)`` counts the tokens of each text, start and end included. The tokenizer truncates texts of
+    more than ``context_length``. ``stored`` maps texts to features (E,) that replace the tower's.
     """
 
     encode: Callable[[Tensor], Tensor]
     tokenize: Callable[[list[str]], Tensor]
     count_tokens: Callable[[list[str]], list[int]]
     context_length: int
-    known: Mapping[str, Tensor] = field(default_factory=dict)
+    stored: Mapping[str, Tensor] = field(default_factory=dict)
 
     def __call__(self, texts: list[str]) -> Tensor:
         with torch.inference_mode():
             chunks = [texts[i : i + _CHUNK] for i in range(0, len(texts), _CHUNK)]
             features = torch.cat([self.encode(self.tokenize(chunk)).float() for chunk in chunks])
         rows = zip(texts, features.clone(), strict=True)  # outside inference mode, so that training may use it
-        return torch.stack([self.known.get(text, row) for text, row in rows])
+        return torch.stack([self.stored.get(text, row) for text, row in rows])
 
 
 @dataclass(frozen=True)
 class Checkpoint:
     """A model that was found and checked but not loaded.
 
-    ``tagging_model`` gives both towers as tagging runs them, ``full_model`` the same as an Xclip, which can be trained.
-    ``num_frames`` is what to sample from a video; ``default_labels`` the names a fine-tuned model was tuned on, if any.
-    ``identity`` says what, besides the bytes of ``path`` and the preprocessing, decides the model's answers.
-    ``prompted``: whether its texts depend on what a video shows. ``warnings``: what was guessed about the model and may
-    be wrong, a line each.
+    ``tagging_model`` builds both towers for tagging; ``full_model`` builds the same as an Xclip, which can be trained.
+    ``num_frames``: frames to sample from a video. ``default_labels``: the class names of a fine-tuned model, else None.
+    ``identity``: what changes the scores besides the bytes of ``path`` and the preprocessing. ``prompted``: whether
+    video-specific prompting changes the text features. ``warnings``: a line for each guess that may be wrong.
     """
 
     name: str
@@ -69,12 +68,12 @@ class Checkpoint:
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 (hex) over the weights and everything else that decides what the model answers."""
+        """SHA-256 (hex) of the weights, the preprocessing and the identity."""
         parts = content_sha256(self.path), self.identity, self.preprocessing
         return hashlib.sha256(" ".join(map(str, parts)).encode()).hexdigest()
 
 
-def absent(name: str) -> ModelError:
+def not_downloaded(name: str) -> ModelError:
     return ModelError(f"model {name!r} is not on this machine", f"get it with: xclip models pull {name}")
 
 
@@ -84,12 +83,12 @@ def xclip_checkpoint(
     config: XclipConfig,
     preprocessing: Preprocessing,
     read: Callable[[Callable[[str], bool]], Mapping[str, Tensor]],
-    known: Mapping[str, Tensor] | None = None,
+    stored: Mapping[str, Tensor] | None = None,
     **more,
 ) -> Checkpoint:
-    """The checkpoint of an Xclip of this configuration.
+    """Return the checkpoint of an Xclip of this configuration.
 
-    ``read(wanted)`` gives our names' tensors; of a file that can be read in part, those whose own key is wanted.
+    ``read(wanted)`` returns tensors by our names: at least those whose key in the file is wanted.
     """
 
     def load(build: Callable[[], nn.Module], part: Callable[[str], bool]) -> nn.Module:
@@ -98,9 +97,11 @@ def xclip_checkpoint(
         return load_strictly(module, {key: value for key, value in read(part).items() if part(key)}, path)
 
     def text_encoder() -> TextEncoder:
-        tower = load(lambda: nn.ModuleDict({"text": _text_tower(config)}), _is_text)["text"]
+        tower = load(
+            lambda: nn.ModuleDict({"text": make_tower(config.text, config.embed_dim, config.activation)}), _is_text
+        )["text"]
         encode, length = lambda tokens: tower(trim(tokens)), config.text.context_length
-        return TextEncoder(encode, *make_tokenizer(config.text), length, known or {})
+        return TextEncoder(encode, *make_tokenizer(config.text), length, stored or {})
 
     def full_model() -> Xclip:
         return load(lambda: Xclip(config), lambda key: True)
@@ -120,17 +121,13 @@ def xclip_checkpoint(
 
 
 def _is_text(key: str) -> bool:
-    """Holds for our names and for Hugging Face's."""
+    """Return whether the key belongs to the text tower, by our names or by Hugging Face's."""
     return key.startswith(("text.", "text_model.", "text_projection."))
 
 
-def _text_tower(config: XclipConfig) -> nn.Module:
-    return make_tower(config.text, config.embed_dim, config.activation)
-
-
 @contextmanager
-def understanding(path: Path) -> Iterator[Path]:
-    """Settings that someone else wrote may hold anything: what the body trips over becomes a ModelError."""
+def convert_errors(path: Path) -> Iterator[Path]:
+    """Convert whatever the body raises over settings of unknown origin into a ModelError."""
     try:
         yield path
     except (OSError, LookupError, AttributeError, TypeError, ValueError, OverflowError, RecursionError) as error:

@@ -1,4 +1,4 @@
-"""Models of open_clip, as they are: frozen, their normalised image features averaged over the frames.
+"""Models of open_clip, frozen: their normalised image features are averaged over the frames.
 
     open_clip:ARCHITECTURE/TAG    the weights of that tag, from Hugging Face's cache
     open_clip:ARCHITECTURE        the first tag that open_clip lists
@@ -19,7 +19,7 @@ import torch
 from torch import nn
 
 from xclip_cli.checkpoint import hub
-from xclip_cli.checkpoint.base import Checkpoint, TextEncoder, absent
+from xclip_cli.checkpoint.base import Checkpoint, TextEncoder, not_downloaded
 from xclip_cli.checkpoint.keymap import translate
 from xclip_cli.checkpoint.registry import CLIP, OPEN_CLIP_PREFIX, Preprocessing
 from xclip_cli.checkpoint.tensors import check_finite, load_strictly, read_pickle, read_safetensors, tensors_in
@@ -53,7 +53,7 @@ class Source:
 
 
 def open_frozen(name: str) -> Checkpoint:
-    """The checkpoint of one of the three forms above; raises ModelError for one unknown or absent."""
+    """Return the checkpoint of one of the three forms above. Raises ModelError."""
     source = _parse(name)
     path = source.file
     if path is None:
@@ -61,7 +61,7 @@ def open_frozen(name: str) -> Checkpoint:
         folder = hub.snapshot(repository)
         path = hub.first_in(folder, names) if folder else None
         if path is None:
-            raise absent(name)
+            raise not_downloaded(name)
     source = replace(source, file=path)
     preprocessing = _preprocessing(source)
     return Checkpoint(
@@ -78,7 +78,7 @@ def open_frozen(name: str) -> Checkpoint:
 
 
 def pull(name: str) -> Path:
-    """Downloads a model of open_clip with its tokenizer; gives the file with its weights. Raises ModelError."""
+    """Download a model of open_clip with its tokenizer; return the file with its weights. Raises ModelError."""
     source = _parse(name)
     if source.file:
         return source.file
@@ -116,7 +116,7 @@ def _parse(name: str) -> Source:
 
 
 def _quick_gelu(source: Source) -> bool:
-    """A tag knows its activation. A file does not: there the architecture's name says it."""
+    """Return whether it uses QuickGELU: by the tag's settings; for a file, by the architecture's."""
     own = bool(open_clip.get_model_config(source.architecture).get("quick_gelu"))
     return own or (source.tag is not None and bool(source.settings.get("quick_gelu")))
 
@@ -140,7 +140,7 @@ def _preprocessing(source: Source) -> Preprocessing:
 
 
 def _build(source: Source) -> nn.Module:
-    """open_clip's own model with its weights, loaded strictly."""
+    """Return open_clip's own model with its weights, loaded strictly."""
     path = source.file
     state = (
         read_safetensors(path, _is_resizable) if path.suffix == ".safetensors" else tensors_in(read_pickle(path), path)
@@ -165,7 +165,7 @@ def _build(source: Source) -> nn.Module:
 
 
 def _is_resizable(key: str) -> bool:
-    """Positions, which open_clip would stretch without a word to the size that the architecture needs."""
+    """Return whether it is a position embedding, which open_clip would resize silently."""
     return key.endswith("positional_embedding")
 
 
@@ -207,7 +207,7 @@ def _as_xclip(source: Source) -> Xclip:
 
 @contextmanager
 def _offline() -> Iterator[None]:
-    """Keeps huggingface_hub, and transformers through it, from the network while open_clip builds a model."""
+    """Keep huggingface_hub and transformers offline while open_clip builds a model."""
     from huggingface_hub import constants
 
     before = constants.HF_HUB_OFFLINE

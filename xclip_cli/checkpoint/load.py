@@ -1,10 +1,10 @@
-"""A model's name or path -> its Checkpoint, found without loading it and without the network."""
+"""A model's name or path -> its Checkpoint, without loading weights and without the network."""
 
 import re
 from pathlib import Path
 
 from xclip_cli.checkpoint import hub
-from xclip_cli.checkpoint.base import Checkpoint, absent
+from xclip_cli.checkpoint.base import Checkpoint, not_downloaded
 from xclip_cli.checkpoint.official import open_hugging_face, open_microsoft
 from xclip_cli.checkpoint.ours import open_ours, read_metadata
 from xclip_cli.checkpoint.registry import MODELS, OPEN_CLIP_PREFIX, ModelSpec, find
@@ -15,19 +15,19 @@ _SUFFIXES = (".safetensors", ".pth", ".pt", ".bin")
 
 
 def load_model(name_or_path: str) -> Xclip:
-    """The whole network, both towers, float32 on the CPU, in eval mode.
+    """Return the whole network, both towers, float32 on the CPU, in eval mode.
 
-    open_clip's native ViTs come as an Xclip with its three switches off. Raises ModelError as `open_checkpoint` does.
+    open_clip's native ViTs become an Xclip with its three switches off. Raises ModelError as `open_checkpoint` does.
     """
     return open_checkpoint(name_or_path).full_model()
 
 
 def open_checkpoint(name_or_path: str) -> Checkpoint:
-    """Finds a model without loading it, and without the network: what is not on this machine is an error.
+    """Return the checkpoint of a model on this machine, without loading it and without the network.
 
     Takes a registered name; ORG/REPO of the Hugging Face Hub; a folder in its layout; our .safetensors or a folder with
     one; Microsoft's .pth; ``open_clip:ARCHITECTURE[/TAG]`` or ``open_clip:ARCHITECTURE=FILE``.
-    Raises ModelError for a model that is unknown, absent (naming the command that gets it), damaged or another network.
+    Raises ModelError for a model that is unknown, not downloaded, damaged or another network.
     """
     name = str(name_or_path)
     if name.startswith(OPEN_CLIP_PREFIX):
@@ -47,7 +47,7 @@ def open_checkpoint(name_or_path: str) -> Checkpoint:
         return _open_registered(find(name))
     if folder := hub.snapshot(name):
         return _open_folder(folder, name)
-    raise absent(name)
+    raise not_downloaded(name)
 
 
 def _open_registered(spec: ModelSpec) -> Checkpoint:
@@ -55,7 +55,7 @@ def _open_registered(spec: ModelSpec) -> Checkpoint:
     if path is None and spec.source.startswith("bundled:"):
         raise ModelError(f"the bundled model {spec.name!r} is missing", "reinstall xclip-cli")
     if path is None:
-        raise absent(spec.name)
+        raise not_downloaded(spec.name)
     if spec.source.startswith("hf:"):
         return _open_folder(path.parent, spec.name, spec)
     return _open_file(path, spec.name)

@@ -1,4 +1,4 @@
-"""X-CLIP as its authors and transformers keep it: folders with a config.json, and Microsoft's .pth."""
+"""X-CLIP in other formats: folders of transformers with a config.json, and Microsoft's .pth."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -8,7 +8,7 @@ from pathlib import Path
 from torch import Tensor
 
 from xclip_cli.checkpoint import hub
-from xclip_cli.checkpoint.base import Checkpoint, understanding, xclip_checkpoint
+from xclip_cli.checkpoint.base import Checkpoint, convert_errors, xclip_checkpoint
 from xclip_cli.checkpoint.keymap import translate
 from xclip_cli.checkpoint.registry import OPEN_CLIP_PREFIX, ModelSpec, Preprocessing, as_published
 from xclip_cli.checkpoint.tensors import read_pickle, read_safetensors, tensors_in
@@ -17,11 +17,11 @@ from xclip_cli.model.config import HEAD_WIDTH, TextConfig, VisionConfig, XclipCo
 
 
 def open_hugging_face(path: Path, name: str, spec: ModelSpec | None) -> Checkpoint:
-    """The checkpoint of a weight file in a folder that transformers wrote; ``spec`` where the authors' own it is."""
+    """Return the checkpoint of a weight file in a folder of transformers; ``spec`` for the authors' own models."""
     folder = path.parent
     if not (folder / "config.json").is_file():
         raise ModelError(f"{folder} has no config.json, which says what network its weights are", hub.repair(folder))
-    with understanding(folder / "config.json") as settings_path:
+    with convert_errors(folder / "config.json") as settings_path:
         config = _config_from_hugging_face(json.loads(settings_path.read_text("utf-8")), settings_path)
     if spec:  # trained with heads of 64 everywhere, which the converted config.json need not say
         config, preprocessing = replace(config, mit_heads=None, prompt_heads=None), spec.preprocessing
@@ -34,11 +34,13 @@ def open_hugging_face(path: Path, name: str, spec: ModelSpec | None) -> Checkpoi
         return translate(tensors_in(read_pickle(path), path), "huggingface", path)
 
     identity = json.dumps(config.to_dict(), sort_keys=True)
-    return xclip_checkpoint(name, path, config, preprocessing, read, identity=identity, warnings=_doubts(name, config))
+    return xclip_checkpoint(
+        name, path, config, preprocessing, read, identity=identity, warnings=_head_warnings(name, config)
+    )
 
 
-def _doubts(name: str, config: XclipConfig) -> tuple[str, ...]:
-    """A line where the heads are not the authors', embed_dim / 64: transformers' conversion left L/14 with 8 for 12."""
+def _head_warnings(name: str, config: XclipConfig) -> tuple[str, ...]:
+    """Warn of heads that are not embed_dim / 64: transformers' conversion gave L/14 8 heads, trained were 12."""
     trained, found = config.embed_dim // HEAD_WIDTH, (config.mit_heads, config.prompt_heads)
     if config.embed_dim % HEAD_WIDTH or found == (trained, trained):
         return ()
@@ -50,7 +52,7 @@ def _doubts(name: str, config: XclipConfig) -> tuple[str, ...]:
 
 
 def open_microsoft(path: Path, name: str | None) -> Checkpoint:
-    """The checkpoint of a .pth as microsoft/VideoX trained it. Raises ModelError for a CLIP for images."""
+    """Return the checkpoint of a .pth of microsoft/VideoX. Raises ModelError for a CLIP for images."""
     state = translate(tensors_in(read_pickle(path), path), "microsoft", path, complete=True)
     config = XclipConfig.from_state(state)
     if not config.mit_layers and not config.prompt_layers:
@@ -61,7 +63,7 @@ def open_microsoft(path: Path, name: str | None) -> Checkpoint:
 
 
 def _config_from_hugging_face(settings: Mapping, path: Path) -> XclipConfig:
-    """transformers' XCLIPConfig; what a config.json leaves out has the value of X-CLIP B/32."""
+    """Return the configuration of transformers' XCLIPConfig; the defaults are X-CLIP B/32's."""
     if settings.get("model_type") != "xclip":
         raise ModelError(f"{path} is of model type {settings.get('model_type')!r}; it must be 'xclip'")
     vision, text = settings.get("vision_config") or {}, settings.get("text_config") or {}
@@ -103,14 +105,14 @@ def _config_from_hugging_face(settings: Mapping, path: Path) -> XclipConfig:
 
 
 def _preprocessing_of(folder: Path, image_size: int) -> Preprocessing:
-    """The authors' pixels, in the sizes, means, deviations and filter that preprocessor_config.json asks for, if any.
+    """Return the authors' preprocessing with the sizes, mean, std and filter of preprocessor_config.json, if any.
 
-    transformers, which writes that file, resizes with antialiasing; the weights never saw such pixels.
+    transformers resizes with antialiasing; the weights were trained without it.
     """
     path, published = folder / "preprocessor_config.json", as_published(image_size)
     if not path.is_file():
         return published
-    with understanding(path):
+    with convert_errors(path):
         settings = json.loads(path.read_text("utf-8"))
         size, crop = settings.get("size", image_size), settings.get("crop_size", image_size)
         return replace(

@@ -1,4 +1,4 @@
-"""Our own format: one .safetensors that holds the weights and, as JSON metadata, everything else about the model."""
+"""Our format: one .safetensors with the weights and, as JSON metadata, everything else about the model."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
-from xclip_cli.checkpoint.base import Checkpoint, understanding, xclip_checkpoint
+from xclip_cli.checkpoint.base import Checkpoint, convert_errors, xclip_checkpoint
 from xclip_cli.checkpoint.registry import Preprocessing
 from xclip_cli.checkpoint.tensors import check_finite, open_safetensors, read_safetensors
 from xclip_cli.errors import ModelError, OutputError
@@ -30,11 +30,10 @@ def save(
     label_features: Tensor | None = None,
     made_by: str = "",
 ) -> None:
-    """Writes one .safetensors that reloads by its path alone: the weights as they are, the rest as JSON metadata.
+    """Write one .safetensors that reloads by its path alone: the weights as they are, the rest as JSON metadata.
 
-    ``labels`` are the names that the model was tuned on; ``label_features`` (N, E), if given, stand for their text, not
-    what the text tower says of them: a linear probe, or features of learned words. The file appears at once, whole, or
-    not at all. Raises OutputError where it cannot be written.
+    ``labels`` are the class names that the model was tuned on. ``label_features`` (N, E), if given, replace the text
+    tower's features of them (a linear probe). The file is written atomically. Raises OutputError.
     """
     import safetensors
     from safetensors.torch import save_file
@@ -59,7 +58,7 @@ def save(
 
 
 def read_metadata(path: Path) -> dict[str, Any] | None:
-    """What `save` wrote beside the weights; None for a safetensors file of another program."""
+    """Return the metadata that `save` wrote; None for a safetensors file of another program."""
     with open_safetensors(path) as file:
         text = (file.metadata() or {}).get(METADATA_KEY)
     if text is None:
@@ -75,8 +74,8 @@ def read_metadata(path: Path) -> dict[str, Any] | None:
 
 
 def open_ours(path: Path, about: Mapping, name: str | None) -> Checkpoint:
-    """The checkpoint of such a file; ``about`` is its metadata."""
-    with understanding(path):
+    """Return the checkpoint of such a file; ``about`` is its metadata."""
+    with convert_errors(path):
         config = XclipConfig.from_dict(about["config"])
         preprocessing = Preprocessing(**about["preprocessing"])
         if preprocessing.crop != config.vision.image_size:
@@ -85,16 +84,16 @@ def open_ours(path: Path, about: Mapping, name: str | None) -> Checkpoint:
         names = labels if isinstance(labels, list) else []
         if labels not in (None, names) or not all(isinstance(name, str) and name.isprintable() for name in names):
             raise TypeError(f"labels are {labels!r:.40}, not a list of printable names")
-        known = _known(path, [name.strip() for name in names], config) if names else {}
+        stored = _stored_features(path, [name.strip() for name in names], config) if names else {}
 
     def read(wanted: Callable[[str], bool]) -> dict[str, Tensor]:
         return read_safetensors(path, lambda key: key != LABEL_FEATURES and wanted(key))
 
-    return xclip_checkpoint(name, path, config, preprocessing, read, known, default_labels=labels)
+    return xclip_checkpoint(name, path, config, preprocessing, read, stored, default_labels=labels)
 
 
-def _known(path: Path, prompts: Sequence[str], config: XclipConfig) -> dict[str, Tensor]:
-    """The features that the file holds of its labels, if any. Raises ModelError."""
+def _stored_features(path: Path, prompts: Sequence[str], config: XclipConfig) -> dict[str, Tensor]:
+    """Return the features of its labels that the file holds, if any. Raises ModelError."""
     found = read_safetensors(path, lambda key: key == LABEL_FEATURES)
     check_finite(found, path)
     for features in found.values():

@@ -36,13 +36,13 @@ _SIGNATURES = (
 
 
 def read_safetensors(path: Path, wanted: Callable[[str], bool] = lambda key: True) -> dict[str, Tensor]:
-    """The tensors whose key is wanted, in memory of their own; the rest of the file is not read."""
+    """Return copies of the tensors whose key is wanted; the rest of the file is not read."""
     with open_safetensors(path) as file:
         return {key: file.get_tensor(key).clone() for key in file.keys() if wanted(key)}  # noqa: SIM118
 
 
 class open_safetensors:
-    """safetensors' reader, with our errors."""
+    """safetensors' reader as a context manager that raises ModelError."""
 
     def __init__(self, path: Path):
         self.path = path
@@ -61,18 +61,19 @@ class open_safetensors:
 
 
 def read_pickle(path: Path) -> Any:
-    """What `torch.save` wrote, as far as it is tensors and plain values.
+    """Return the tensors and plain values that `torch.save` wrote.
 
-    A yacs CfgNode, which Microsoft's checkpoints carry, comes as a dict; any other class or function that the file
-    names is refused before it is touched. Tensors are mapped from the file, not read, where its format allows it.
-    Raises ModelError.
+    A yacs CfgNode, as in Microsoft's checkpoints, becomes a dict. A file that names any other class or function is
+    refused before that is imported. Tensors are memory-mapped where the format allows it. Raises ModelError.
     """
     try:
         with warnings.catch_warnings(), torch.serialization.safe_globals([(OrderedDict, "yacs.config.CfgNode")]):
             warnings.simplefilter("ignore")
-            zipped = zipfile.is_zipfile(path)
-            if zipped and _unpacked_bytes(path) > path.stat().st_size:
-                raise ValueError("its ZIP archive is compressed, or states sizes that it does not have")
+            if zipped := zipfile.is_zipfile(path):
+                with zipfile.ZipFile(path) as archive:
+                    unpacked = sum(item.file_size for item in archive.infolist())
+                if unpacked > path.stat().st_size:
+                    raise ValueError("its ZIP archive is compressed, or states sizes that it does not have")
             return torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
     except pickle.UnpicklingError as error:
         if found := re.search(r"GLOBAL (\S+)", str(error)):
@@ -83,11 +84,6 @@ def read_pickle(path: Path) -> Any:
         raise _unreadable(path, "a checkpoint", error) from error
     except Exception as error:  # bytes that anyone may have made can fail in any way while they are parsed
         raise _unreadable(path, "a checkpoint", error) from error
-
-
-def _unpacked_bytes(path: Path) -> int:
-    with zipfile.ZipFile(path) as archive:
-        return sum(item.file_size for item in archive.infolist())
 
 
 def _unreadable(path: Path, wanted: str, error: Exception) -> ModelError:
@@ -106,7 +102,7 @@ def _unreadable(path: Path, wanted: str, error: Exception) -> ModelError:
 
 
 def _kind(path: Path) -> str | None:
-    """Return what the file is, by its first bytes, if no file of weights begins so; None where these do not tell."""
+    """Return what the file is by its first bytes; None if it may be weights."""
     with path.open("rb") as file:
         head = file.read(512)
     if head.startswith(b"PK"):
@@ -129,7 +125,7 @@ def _kind(path: Path) -> str | None:
 
 
 def tensors_in(value: Any, path: Path) -> dict[str, Tensor]:
-    """The state dict in a checkpoint: the dict itself, or what stands under ``model`` or ``state_dict``."""
+    """Return the state dict in a checkpoint: the dict itself, or its entry ``model`` or ``state_dict``."""
     for key in ("model", "state_dict"):
         if isinstance(value, Mapping) and isinstance(value.get(key), Mapping):
             value = value[key]
@@ -144,14 +140,14 @@ def tensors_in(value: Any, path: Path) -> dict[str, Tensor]:
 
 
 def _is_plain(tensor: Tensor) -> bool:
-    """Whether the tensor has its own bytes: not sparse, quantised, complex, without data or larger than its storage."""
+    """Return whether it is dense, real, not quantised, and no larger than its storage."""
     if tensor.layout != torch.strided or tensor.device.type != "cpu" or tensor.is_quantized or tensor.is_complex():
         return False
     return tensor.numel() * tensor.element_size() <= tensor.untyped_storage().nbytes()
 
 
 def load_strictly(module: nn.Module, state: Mapping[str, Tensor], path: Path) -> nn.Module:
-    """The module, built on the meta device, filled with float32 copies of exactly these tensors; in eval mode.
+    """Return the module, built on the meta device, with float32 copies of exactly these tensors; in eval mode.
 
     Raises ModelError naming the first tensor that is missing, left over, of another shape or not finite.
     """
@@ -171,7 +167,7 @@ def load_strictly(module: nn.Module, state: Mapping[str, Tensor], path: Path) ->
 
 
 def check_finite(state: Mapping[str, Tensor], path: Path) -> None:
-    """ModelError naming the first tensor with a NaN or an infinity in it, of which every score would be a NaN."""
+    """Raise ModelError for the first tensor with a NaN or an infinity: every score would be NaN."""
     for key, tensor in state.items():
         if not math.isfinite(tensor.detach().sum(dtype=torch.float64)):
             raise ModelError(f"{path} is damaged: {key} holds what is no number (NaN or infinity)", hub.repair(path))

@@ -62,7 +62,14 @@ class EfficientNetStem(nn.Module):
         self.class_proj = nn.Linear(HEAD_CHANNELS, width)
         self.classifier = nn.Linear(HEAD_CHANNELS, CLASSES)
         self.concepts = nn.Linear(CLASSES, width, bias=False)
-        self.class_mlp = _class_mlp(class_hidden, width) if class_hidden else None
+        self.class_mlp = None
+        if class_hidden:
+            norm, up, down = (
+                nn.LayerNorm(HEAD_CHANNELS),
+                nn.Linear(HEAD_CHANNELS, class_hidden),
+                nn.Linear(class_hidden, width),
+            )
+            self.class_mlp = nn.Sequential(norm, up, nn.GELU(), down)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.tokens(self.trunk(x))
@@ -134,12 +141,6 @@ class ConvSame(nn.Conv2d):
             down, across = (max(0, (-(-size // stride) - 1) * stride + kernel - size) for size in x.shape[-2:])
             x = F.pad(x, (across // 2, across - across // 2, down // 2, down - down // 2))
         return super().forward(x)
-
-
-def _class_mlp(hidden: int, width: int) -> nn.Module:
-    return nn.Sequential(
-        nn.LayerNorm(HEAD_CHANNELS), nn.Linear(HEAD_CHANNELS, hidden), nn.GELU(), nn.Linear(hidden, width)
-    )
 
 
 def _scale_channels(channels: int, multiplier: float) -> int:
