@@ -5,9 +5,11 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import AbstractContextManager
+from functools import partial
 
 import numpy as np
 import torch
+from PIL.Image import Image
 from torch import nn
 
 from xclip_cli.checkpoint.base import Checkpoint
@@ -21,7 +23,9 @@ from xclip_cli.tagger.preprocess import crops, normalise, resizing
 from xclip_cli.tagger.textcache import text_features
 from xclip_cli.video.ahead import take_ahead
 from xclip_cli.video.display import Resize
+from xclip_cli.video.memory import NAME, MemoryVideo
 from xclip_cli.video.pool import DecodePool
+from xclip_cli.video.reader import sample_clip
 from xclip_cli.video.stream import Piece, Stream, Windowing
 from xclip_cli.video.types import Clip
 
@@ -113,19 +117,33 @@ class Encoder(AbstractContextManager):
 
             for path, whole, stream in take_ahead(map(begin, paths), self.settings.workers):
                 try:
-                    yield path, self._embed(whole, stream, on_progress)
+                    yield path, self._embed(whole.result, stream, on_progress)
                 except VideoError as error:
                     yield path, error
 
-    def _embed(self, whole: Future[Clip], stream: Stream, on_progress: Callable[[float, float], None]) -> Embeddings:
+    def embed_frames(
+        self, frames: np.ndarray | Sequence[Image], fps: float, windowing: Windowing | None = None
+    ) -> Embeddings:
+        """Return what `embed` gives of a file with these frames; they are as in `Tagger.tag_frames`."""
+        video = MemoryVideo(frames, fps)
+        windowing = windowing or Windowing.of(self.checkpoint.num_frames)
+        whole = partial(sample_clip, video, NAME, self.checkpoint.num_frames, resize=self.resize)
+        return self._embed(whole, video.pieces(windowing, self.resize))
+
+    def _embed(
+        self,
+        whole: Callable[[], Clip],
+        pieces: Iterable[Piece],
+        on_progress: Callable[[float, float], None] = lambda seconds, end: None,
+    ) -> Embeddings:
         tokens: dict[int, torch.Tensor] = {}
         windows, spans, scenes = [], [], []
-        for piece in stream:  # to its end, before the whole may fail: who decodes it waits for that
+        for piece in pieces:  # to its end, before the whole may fail: who decodes it waits for that
             windows += [_array(features.video) for features in self.encode_windows(piece, tokens)]
             spans.append(piece.spans)
             scenes.append(piece.scenes)
             on_progress(piece.clip.times_seconds.max(), piece.clip.stop_seconds)
-        clip = whole.result()
+        clip = whole()
         features = self.encode([clip])
         return Embeddings(
             whole=_array(features.video)[0],

@@ -14,6 +14,7 @@ from functools import cached_property
 
 import numpy as np
 import torch
+from PIL.Image import Image
 
 from xclip_cli.checkpoint.base import Checkpoint
 from xclip_cli.errors import ModelError, UsageError, VideoError
@@ -27,6 +28,8 @@ from xclip_cli.tagger.embeddings import Embeddings
 from xclip_cli.tagger.encoder import Encoder, precision
 from xclip_cli.tagger.timeline import Scored, WindowMemory
 from xclip_cli.video.ahead import decode_ahead, take_ahead
+from xclip_cli.video.memory import NAME, MemoryVideo
+from xclip_cli.video.reader import sample_clip
 from xclip_cli.video.source import as_path, as_paths, check_file
 from xclip_cli.video.stream import Piece, Stream, Windowing, check_scenes
 from xclip_cli.video.types import Clip
@@ -143,6 +146,23 @@ class Tagger(AbstractContextManager):
 
         return iter(tqdm(results, total=total, unit="video"))
 
+    def tag_frames(
+        self, frames: np.ndarray | Sequence[Image], fps: float, labels: Labels | EncodedLabels | None = None
+    ) -> VideoResult:
+        """Return the tags of frames in memory: those of a file with these frames.
+
+        ``frames`` is uint8 (T, H, W, 3) RGB, or a sequence of PIL pictures; frame i is shown from i / fps seconds on.
+        The result's ``video`` is "frames". Raises UsageError for other frames, VideoError for too large ones.
+        """
+        video, encoded, encoder = MemoryVideo(frames, fps), self._encoded(labels), self.encoder
+        if self.settings.window_seconds is not None:
+            pieces = video.pieces(self.windowing, encoder.resize)
+            return self._timeline(NAME, Scored.none(len(encoded.features)), pieces, encoded, WindowMemory())
+        size = self.checkpoint.num_frames, self.settings.num_clips
+        clip = sample_clip(video, NAME, *size, resize=encoder.resize)
+        segments = tuple(self.tag_clips([clip], labels=encoded))
+        return self._result(NAME, encoded, segments=segments, warnings=clip.warnings, reader=clip.reader)
+
     def close(self) -> None:
         """End the decoder processes of the encoder; a later call starts new ones."""
         self.encoder.close()
@@ -204,7 +224,7 @@ class Tagger(AbstractContextManager):
         stream: Iterable[Piece],
         labels: EncodedLabels,
         memory: WindowMemory,
-        on_progress: OnProgress,
+        on_progress: OnProgress = lambda seconds, end: None,
     ) -> VideoResult:
         tokens: dict[int, torch.Tensor] = {}
         parts, count = [known], len(known.spans)

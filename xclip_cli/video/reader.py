@@ -122,19 +122,30 @@ def read_clip(
     sampled over the part that does, with a warning. Raises VideoError.
     """
     with closing(reader.open(path)) as video:
-        start, stop = _interval(path, video.info, start_seconds, stop_seconds)
-        gaps = video.info.gaps_seconds
-        times = clip_times(start, stop, num_frames, num_clips, gaps).ravel()
-        frames = video.frames_at(times, resize)
-        end = video.end_seconds
-        if end is not None and times.max() >= end and video.info.duration_seconds > 0:
-            if start >= end:
-                raise VideoError(
-                    f"{shown(path)} does not decode from {start:.3f} s on; its picture ends at {end:.3f} s"
-                )
-            del frames  # they may be large
-            frames = video.frames_at(clip_times(start, end, num_frames, num_clips, gaps).ravel(), resize)
-        return _clip(video, frames, stop)
+        return sample_clip(video, path, num_frames, num_clips, start_seconds, stop_seconds, resize)
+
+
+def sample_clip(
+    video: Video,
+    path: str,
+    num_frames: int,
+    num_clips: int = 1,
+    start_seconds: float | None = None,
+    stop_seconds: float | None = None,
+    resize: Resize | None = None,
+) -> Clip:
+    """As ``read_clip``, of an opened video."""
+    start, stop = _interval(path, video.info, start_seconds, stop_seconds)
+    gaps = video.info.gaps_seconds
+    times = clip_times(start, stop, num_frames, num_clips, gaps).ravel()
+    frames = video.frames_at(times, resize)
+    end = video.end_seconds
+    if end is not None and times.max() >= end and video.info.duration_seconds > 0:
+        if start >= end:
+            raise VideoError(f"{shown(path)} does not decode from {start:.3f} s on; its picture ends at {end:.3f} s")
+        del frames  # they may be large
+        frames = video.frames_at(clip_times(start, end, num_frames, num_clips, gaps).ravel(), resize)
+    return _clip(video, frames, stop)
 
 
 def read_frames(video: Video, times_seconds: Sequence[float], resize: Resize | None = None) -> Clip:
