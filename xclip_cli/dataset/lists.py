@@ -1,6 +1,6 @@
-"""Clips of a list: `path id` a line, as Kinetics, UCF101 and MMAction have them, and the names of the ids.
+"""Clips of a list with lines `path id`, as of Kinetics, UCF101 and MMAction.
 
-A wrong guess of where ids begin would name every clip wrongly, so a list that leaves it open is refused.
+A wrong guess whether ids count from 0 or 1 would mislabel every clip, so an ambiguous list is refused.
 """
 
 import os
@@ -33,18 +33,19 @@ class _Entry(NamedTuple):
 
 
 def from_list(path: Path, folder: Path, class_list: Path, beside: Path | None = None) -> list[Sample]:
-    """The clips of a list, or of a table whose labels may be ids; their paths begin at `folder`.
+    """Return the clips of a list, or of a table whose labels may be ids, with paths relative to `folder`.
 
-    Ids of the list `beside` count from where its own do.
-    Raises UsageError naming the line and the rule, and where it is open whether ids count from 0 or from 1.
+    Ids of the list `beside` count from the same number.
+    Raises UsageError naming the line and the rule, also where ids may count from 0 or from 1.
     """
     classes = read_class_list(class_list)
-    others = _ids(beside) if beside and beside.is_file() else set()
+    other_entries = _entries(beside) if beside and beside.is_file() else []
+    other_ids = {entry.number for entry in other_entries if entry.number is not None}
     if has_header(path):
-        return _from_ids_of_table(path, folder, classes, others)
+        return _from_ids_of_table(path, folder, classes, other_ids)
     entries = _entries(path)
     _check_numbers_between(path, entries, classes)
-    _check_ids(path, entries, classes, others)
+    _check_ids(path, entries, classes, other_ids)
     files = FileNames(folder)
     return [
         Sample(files.find(entry.video, f"{path}, line {entry.line}"), _label(path, entry, classes)) for entry in entries
@@ -70,11 +71,7 @@ def _unquoted(text: str) -> str:
     return text[1:-1] if len(text) > 2 and text[0] == text[-1] == '"' else text
 
 
-def _ids(path: Path) -> set[int]:
-    return {entry.number for entry in _entries(path) if entry.number is not None}
-
-
-def _from_ids_of_table(path: Path, folder: Path, classes: ClassList, others: set[int]) -> list[Sample]:
+def _from_ids_of_table(path: Path, folder: Path, classes: ClassList, other_ids: set[int]) -> list[Sample]:
     """A table's labels may be ids or names of the class list."""
     names, entries = set(classes.names.values()), []
 
@@ -88,7 +85,7 @@ def _from_ids_of_table(path: Path, folder: Path, classes: ClassList, others: set
         return label
 
     samples = from_table(path, folder, number_of)
-    _check_ids(path, entries, classes, others)
+    _check_ids(path, entries, classes, other_ids)
     return [s if s.label in names else replace(s, label=as_label(classes.names[int(s.label)])) for s in samples]
 
 
@@ -105,13 +102,13 @@ def _check_numbers_between(path: Path, entries: Sequence[_Entry], classes: Class
 def _label(path: Path, entry: _Entry, classes: ClassList) -> str:
     if entry.number is not None:
         return as_label(classes.names[entry.number])
-    if (label := _told_by_path(entry.video, classes)) is None:
+    if (label := _class_in_path(entry.video, classes)) is None:
         raise _not_an_entry(path, entry, classes)
     return as_label(label)
 
 
-def _told_by_path(video: str, classes: ClassList) -> str | None:
-    """The class that the folder of a clip is called by, or else its file (`horse.mp4`, `horse_01.mp4`)."""
+def _class_in_path(video: str, classes: ClassList) -> str | None:
+    """Return the class that a clip's folder or else its file is named after (`horse.mp4`, `horse_01.mp4`)."""
     parent, _, name = video.replace("\\", "/").rpartition("/")
     number = classes.index.get(parent.rpartition("/")[2])
     if number is None:
@@ -121,26 +118,26 @@ def _told_by_path(video: str, classes: ClassList) -> str | None:
     return None if number is None else classes.names[number]
 
 
-def _check_ids(path: Path, entries: Sequence[_Entry], classes: ClassList, others: set[int]) -> None:
-    """Every id must be one of the list, and nothing may speak for another beginning of the count."""
+def _check_ids(path: Path, entries: Sequence[_Entry], classes: ClassList, other_ids: set[int]) -> None:
+    """Check that every id is one of the class list and that paths do not contradict the ids."""
     numbered = [entry for entry in entries if entry.number is not None]
     if numbered and classes.may_have_ids:
         line, name = classes.lines[0], classes.names[0]
         what = f"{classes.path}, line {line}: is the number of {name[:60]!r} its id, or a part of its name?"
         raise UsageError(what, 'an id: add the first line "id name"; a name: put it in quotes')
-    used = {entry.number for entry in numbered} | others
+    used = {entry.number for entry in numbered} | other_ids
     count = len(classes.names)
-    told = [(entry, label) for entry in numbered if (label := _told_by_path(entry.video, classes)) is not None]
+    named = [(entry, label) for entry in numbered if (label := _class_in_path(entry.video, classes)) is not None]
     if not classes.numbered and used and 0 not in used and max(used) <= count:
-        agree = [classes.names.get(entry.number) == label for entry, label in told]
+        agree = [classes.names.get(entry.number) == label for entry, label in named]
         if max(used) == count or not agree or not all(agree):
-            raise _question(path, told[0][0] if told else numbered[0], classes)
+            raise _question(path, named[0][0] if named else numbered[0], classes)
     for entry in numbered:
         if entry.number not in classes.names:
             raise _not_an_entry(path, entry, classes)
     for shift in (1, -1):
-        if told and all(classes.names.get(entry.number + shift) == label for entry, label in told):
-            entry, label = told[0]
+        if named and all(classes.names.get(entry.number + shift) == label for entry, label in named):
+            entry, label = named[0]
             name, other = classes.path.name, classes.names[entry.number]
             raise _refused(
                 path,

@@ -1,7 +1,8 @@
-"""Clips of a table with a header: `video,label`, and what other programs call these columns."""
+"""Clips of a table with a header: `video,label`, and other names of these columns."""
 
 import os
 from collections.abc import Callable, Iterator
+from itertools import chain
 from pathlib import Path
 
 from xclip_cli.dataset.folders import FileNames, kinetics_file, videos_below
@@ -28,7 +29,7 @@ _EXAMPLE = "its first line must be video,label (and may add start_seconds,end_se
 
 
 def has_header(path: Path) -> bool:
-    """Whether the first row names a column of videos and one of labels."""
+    """Return whether the first row names a column of videos and one of labels."""
     _, first = next(iter(tables.read_lines(path)), (0, ""))
     heads = {tables.letters(head) for head in first.split(tables.delimiter_of(first))}
     found = {column for column, names in COLUMNS.items() if heads & {tables.letters(name) for name in names}}
@@ -36,7 +37,7 @@ def has_header(path: Path) -> bool:
 
 
 def from_table(path: Path, folder: Path, label_of: Callable[[Row, str], str] | None = None) -> list[Sample]:
-    """The clips of a table, whose paths begin at `folder`. `label_of(row, where)` gives a row's label, else its cell.
+    """Return the clips of a table, with paths relative to `folder`. `label_of(row, where)` may replace a row's label.
 
     Raises UsageError naming the line, the value and the rule.
     """
@@ -54,7 +55,10 @@ def from_table(path: Path, folder: Path, label_of: Callable[[Row, str], str] | N
         if end is not None and end <= (start or 0):
             raise UsageError(f"{where}: end_seconds is {end}: it must be after the start, {start or 0}")
         label = as_label(label_of(row, where) if label_of else cells["label"])
-        split = _split(where, cells.get("split"))
+        split = split_named(cells.get("split", ""))
+        if cells.get("split") and split is None:
+            rule = f"it must be {', '.join(SPLITS)} or empty"
+            raise UsageError(f"{where}: split is {cells['split']!r}: {rule}", "validation and valid mean val")
         if by_id is not None:
             video, start, end = kinetics_file(by_id, folder, cells["youtube_id"], start, end)
         else:
@@ -79,12 +83,7 @@ def _read(path: Path) -> tuple[dict[str, int], Iterator[Row]]:
     first = next(rows, None)
     if first is None:
         raise UsageError(f"{path} has a header and no column of it holds anything: it must have a clip a line")
-
-    def all_rows() -> Iterator[tuple[int, list[str]]]:
-        yield first
-        yield from rows
-
-    return columns, tables.rows_by_column(path, heads, columns, all_rows())
+    return columns, tables.rows_by_column(path, heads, columns, chain([first], rows))
 
 
 def _no_column(path: Path, heads: list[str], missing: str) -> UsageError:
@@ -94,14 +93,3 @@ def _no_column(path: Path, heads: list[str], missing: str) -> UsageError:
     elif len(heads) > 1:
         hint = f"it has {', '.join(heads)[:120]}"
     return UsageError(f"{path} has no column {missing!r}: {_EXAMPLE}", hint)
-
-
-def _split(where: str, text: str | None) -> str | None:
-    if not text:
-        return None
-    split = split_named(text)
-    if split is None:
-        raise UsageError(
-            f"{where}: split is {text!r}: it must be {', '.join(SPLITS)} or empty", "validation and valid mean val"
-        )
-    return split

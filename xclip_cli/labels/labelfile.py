@@ -1,4 +1,4 @@
-"""Label sets in files, and the built-in ones: YAML, lines of text and CSV, errors with their line numbers."""
+"""Label sets in files (YAML, text, CSV) and the built-in ones; errors name the line."""
 
 import re
 from collections.abc import Sequence
@@ -22,24 +22,26 @@ _LANGUAGE = re.compile(r"[a-z]{2,3}(-[A-Za-z0-9]{2,8})*")
 
 
 def load(path: str | Path) -> LabelSet:
-    """The label set of a label file; its name defaults to the file's. Raises LabelError."""
+    """Return the label set of a label file; its name defaults to the file's. Raises LabelError."""
     path = Path(path)
-    if path.suffix.lower() == ".csv":
-        return _from_csv(path)
-    reader = {".yaml": _from_yaml, ".yml": _from_yaml, ".txt": _from_lines}.get(path.suffix.lower())
+    readers = {".yaml": _from_yaml, ".yml": _from_yaml, ".txt": _from_lines, ".csv": _from_csv}
+    reader = readers.get(path.suffix.lower())
     if reader is None:
         raise LabelError(f"{path}: a label file must end in {_SUFFIXES}")
-    text = _read(path)
-    return reader(text, path, _about(text))
+    _check_file(path)
+    try:
+        return reader(path)
+    except UsageError as error:
+        raise LabelError(error.message, error.hint) from None
 
 
 def builtin_names() -> list[str]:
-    """Names of the built-in label sets."""
+    """Return the names of the built-in label sets."""
     return sorted(file.stem for file in labelsets_dir().glob("*.yaml"))
 
 
 def builtin(name: str) -> LabelSet:
-    """The built-in label set called `name`. Raises LabelError."""
+    """Return the built-in label set called `name`. Raises LabelError."""
     if name not in (known := builtin_names()):
         hint = "A file is given by --labels-file." if Path(name).suffix else f"Built in: {', '.join(known)}"
         raise LabelError(f"no built-in label set is called {shortened(name)}", hint)
@@ -47,19 +49,10 @@ def builtin(name: str) -> LabelSet:
 
 
 def builtin_outline(name: str) -> tuple[int, list[str], str]:
-    """Number of labels, languages and purpose of a built-in set, read off its regular layout without parsing it."""
-    text, _, _ = _read(labelsets_dir() / f"{name}.yaml").partition("\nbackground:")
+    """Return number of labels, languages and purpose of a built-in set, found without parsing the YAML."""
+    text, _, _ = read_text(labelsets_dir() / f"{name}.yaml").partition("\nbackground:")
     count = len(re.findall(r"^  - ", text, re.MULTILINE))
     return count, sorted(set(re.findall(r"^    names: {(\w+):", text, re.MULTILINE))), _about(text)
-
-
-def _read(path: Path) -> str:
-    """The text of a label file, UTF-8 or UTF-16, with "\\n" line ends and no byte order mark."""
-    _check_file(path)
-    try:
-        return read_text(path)
-    except UsageError as error:
-        raise LabelError(error.message, error.hint) from None
 
 
 def _check_file(path: Path) -> None:
@@ -75,43 +68,38 @@ def _check_file(path: Path) -> None:
 
 
 def _about(text: str) -> str:
-    """A comment on the first line says what the file is for."""
+    """Return the comment on the first line, which says what the file is for."""
     return text.split("\n", 1)[0].lstrip("# ") if text.startswith("#") else ""
 
 
-def _from_lines(text: str, path: Path, about: str) -> LabelSet:
+def _from_lines(path: Path) -> LabelSet:
+    text = read_text(path)
     lines = [(number, line.strip()) for number, line in enumerate(text.split("\n"), 1)]
     lines = [(number, line) for number, line in lines if line and not line.startswith("#")]
     _check_count(len(lines), path)
-    try:
-        entries = numbered_lines(path, lines)
-    except UsageError as error:
-        raise LabelError(error.message, error.hint) from None
+    entries = numbered_lines(path, lines)
     notes = ()
     if entries:
         (_, first, name), (_, last, _) = entries[0], entries[-1]
         notes = (f"{path}: its lines count from {first} to {last}: the numbers are ids, the first label is {name!r}",)
         lines = [(number, name) for number, _, name in entries]
     labels = tuple(plain_label(line, ["{}"], f"{path}:{number}") for number, line in lines)
-    return LabelSet(path.stem, labels, about=about, notes=notes)
+    return LabelSet(path.stem, labels, about=_about(text), notes=notes)
 
 
 def _from_csv(path: Path) -> LabelSet:
     """Kinetics' and X-CLIP's `id,name`, or a column of names."""
-    _check_file(path)
-    try:
-        classes = read_class_list(path)
-    except UsageError as error:
-        raise LabelError(error.message, error.hint) from None
+    classes = read_class_list(path)
     _check_count(len(classes.names), path)
     sources = {number: f"{path}:{line}" for number, line in classes.lines.items()}
     labels = tuple(plain_label(classes.names[n], ["{}"], sources[n]) for n in sorted(classes.names))
     return LabelSet(path.stem, labels)
 
 
-def _from_yaml(text: str, path: Path, about: str) -> LabelSet:
+def _from_yaml(path: Path) -> LabelSet:
     from xclip_cli.labels import yamltree
 
+    text = read_text(path)
     root = yamltree.parse(text, str(path))
     top = root.fields("label set", _TOP_KEYS) if root.kind == "map" else {"labels": root}
     templates = ("{}",)
@@ -126,7 +114,7 @@ def _from_yaml(text: str, path: Path, about: str) -> LabelSet:
     _check_count(len(labels), path)
     name = top["name"].text("label set name") if "name" in top else path.stem
     calibration = _calibration(top["calibration"]) if "calibration" in top else None
-    return LabelSet(name, labels, background, about, calibration)
+    return LabelSet(name, labels, background, _about(text), calibration)
 
 
 def _calibration(node) -> Calibration:
@@ -138,7 +126,7 @@ def _calibration(node) -> Calibration:
 
 
 def dump(label_set: LabelSet) -> str:
-    """The text of a YAML file which `load` reads as this very set."""
+    """Return the text of a YAML file from which `load` reads an equal set."""
     import yaml
 
     top = {"name": label_set.name, "labels": [_entry(label) for label in label_set.labels]}
