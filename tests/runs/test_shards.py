@@ -117,7 +117,7 @@ def test_an_unreadable_folder_is_in_one_shard(folder):
     assert sorted(counts) == [0, 0, 0, 0, 1]
 
 
-@pytest.mark.parametrize("suffix", shards.FORMATS)
+@pytest.mark.parametrize("suffix", ["csv", "json", "jsonl"])
 @pytest.mark.parametrize("of", [1, 2, 13])
 def test_merged_shards_are_the_output_of_one_run(folder, tmp_path, suffix, of):
     run(tmp_path / f"whole.{suffix}", folder, format_name=suffix)

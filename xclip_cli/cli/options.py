@@ -11,6 +11,7 @@ from typer import Argument, Option
 from xclip_cli.benchmark.settings import SpeedSettings
 from xclip_cli.cli import completions
 from xclip_cli.errors import UsageError
+from xclip_cli.outputs import FORMATS, MOMENT_FORMATS
 from xclip_cli.video.source import looks_binary
 
 _HEAD_BYTES = 65536
@@ -20,23 +21,8 @@ _FORMAT_HELP = "Default: by the file's suffix. excel: a CSV with the mark by whi
 _CLIPS, _LEARNS, _TRAINING = "Clips", "What learns", "Training"
 
 
-class Format(str, Enum):
-    table = "table"
-    csv = "csv"
-    excel = "excel"
-    json = "json"
-    jsonl = "jsonl"
-    parquet = "parquet"
-    srt = "srt"
-    vtt = "vtt"
-
-
-class MomentFormat(str, Enum):
-    table = "table"
-    csv = "csv"
-    excel = "excel"
-    json = "json"
-    jsonl = "jsonl"
+Format = Enum("Format", {name: name for name in ("table", *FORMATS)}, type=str)
+MomentFormat = Enum("MomentFormat", {name: name for name in ("table", *MOMENT_FORMATS)}, type=str)
 
 
 class EngineName(str, Enum):

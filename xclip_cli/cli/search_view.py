@@ -7,7 +7,7 @@ from xclip_cli.cli import console
 from xclip_cli.errors import OutputError, UsageError
 from xclip_cli.files import check_destination, make_folder, write_text
 from xclip_cli.index.search import Answer, results
-from xclip_cli.outputs.moments import DOCUMENTS
+from xclip_cli.outputs import MOMENT_FORMATS
 from xclip_cli.results import SCORE_DIGITS, Moment, moment_rows
 from xclip_cli.settings import TagSettings
 
@@ -20,9 +20,9 @@ def choose_format(asked: str | None, output: str | None, target: Path | None) ->
     if asked is None and target is None:
         return "table" if output is None and console.stdout_is_terminal() else "csv"
     name = asked or target.suffix.lower().lstrip(".")
-    if target and name not in DOCUMENTS:
+    if target and name not in MOMENT_FORMATS:
         raise UsageError(
-            f"{str(target)!r} would be of the format {name!r}: known ones are {', '.join(DOCUMENTS)}",
+            f"{str(target)!r} would be of the format {name!r}: known ones are {', '.join(MOMENT_FORMATS)}",
             "rename the output, or add --format csv",
         )
     return name
@@ -47,7 +47,7 @@ def show(answer: Answer, query: str, model: str, format_name: str, target: Path 
     if format_name == "table":
         _print_table(answer.moments)
     else:
-        text = DOCUMENTS[format_name](list(moment_rows(answer.moments, query, model)))
+        text = MOMENT_FORMATS[format_name]().moments(list(moment_rows(answer.moments, query, model)))
         _write(text, target)
     if quiet:
         return

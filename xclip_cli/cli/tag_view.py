@@ -168,8 +168,9 @@ def print_results(format_name: str, results: Iterable[VideoResult], num_videos: 
     if FORMATS[format_name].one_video and num_videos > 1:
         hint = f"name a folder for a file of each: -o subtitles --format {format_name}"
         raise UsageError(f"{format_name} has the subtitles of one video, and {num_videos} were given", hint)
-    if format_name == "parquet" and console.stdout_is_terminal():
-        raise UsageError("parquet is not for a terminal", "name a file: -o tags.parquet")
+    if not FORMATS[format_name].for_terminal and console.stdout_is_terminal():
+        hint = f"name a file: -o tags{FORMATS[format_name].suffix}"
+        raise UsageError(f"{format_name} is not for a terminal", hint)
     for piece in FORMATS[format_name]().pieces(results):
         console.write(piece)
 

@@ -26,17 +26,18 @@ FORMATS: dict[str, type[Output]] = {
     "srt": Srt,
     "vtt": Vtt,
 }
+MOMENT_FORMATS = {name: form for name, form in FORMATS.items() if hasattr(form, "moments")}
+_BY_SUFFIX = {form.suffix: name for name, form in FORMATS.items() if form.suffix}
 
 
 def format_of(path: Path) -> str:
     """The format that a file's suffix names. Raises UsageError for a suffix of no format."""
-    name, suffixes = path.suffix.lower().lstrip("."), [name for name in FORMATS if name != "excel"]
-    if name not in suffixes:
+    if path.suffix.lower() not in _BY_SUFFIX:
         raise UsageError(
-            f"{path.name!r} does not say its format: known suffixes are .{', .'.join(suffixes)}",
+            f"{path.name!r} does not say its format: known suffixes are {', '.join(_BY_SUFFIX)}",
             "rename the output or add --format csv",
         )
-    return name
+    return _BY_SUFFIX[path.suffix.lower()]
 
 
 def check_format(name: str) -> None:
@@ -70,7 +71,7 @@ def files(output: Path, format_name: str, videos: Sequence[str]) -> dict[str, Pa
     places = {}
     for video, path in paths.items():
         name = path.stem if taken[str(path.with_suffix("")).casefold()] == 1 else path.name
-        places[video] = output / path.parent.relative_to(root) / f"{name}.{format_name}"
+        places[video] = output / path.parent.relative_to(root) / f"{name}{FORMATS[format_name].suffix}"
     return places
 
 

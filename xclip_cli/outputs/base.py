@@ -8,13 +8,16 @@ from xclip_cli.results import SCORE_DIGITS, TIME_DIGITS, VideoResult
 
 
 class Output(Protocol):
-    """A format. ``one_video``: a document of it speaks of one video alone. ``extra`` is the package it takes, if any.
+    """An output format. It holds no file and no state: the same results always make the same bytes.
 
-    It holds no file and no state, so that the same results always make the same bytes.
+    A format of ``mergeable`` outputs has ``split``; one for the moments of ``xclip search`` has ``moments``.
     """
 
-    one_video: bool
-    extra: str | None
+    suffix: str  # of a file's name, from which the format is chosen; empty: only by --format
+    one_video: bool  # a document holds the results of one video
+    mergeable: bool  # the outputs of shards can be merged
+    for_terminal: bool  # text
+    extra: str | None  # the package that it needs
 
     def pieces(self, results: Iterable[VideoResult]) -> Iterator[bytes]: ...
 
@@ -22,7 +25,9 @@ class Output(Protocol):
 class Text:
     """Text in UTF-8: before, for each video, between and after; a result's text never depends on its neighbours."""
 
-    one_video = False
+    suffix = ""
+    one_video = mergeable = False
+    for_terminal = True
     extra: str | None = None
     start = between = stop = ""
 

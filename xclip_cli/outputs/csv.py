@@ -3,12 +3,12 @@
 import csv
 import io
 import itertools
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import groupby
 
 from xclip_cli.files import printable
 from xclip_cli.outputs.base import Text
-from xclip_cli.results import COLUMNS, SCORE_DIGITS, TIME_DIGITS, VideoResult, rows
+from xclip_cli.results import COLUMNS, MOMENT_COLUMNS, SCORE_DIGITS, TIME_DIGITS, VideoResult, rows
 
 _DIGITS = {
     "start_seconds": TIME_DIGITS,
@@ -41,10 +41,18 @@ def guarded(text: str) -> str:
 class Csv(Text):
     """Text cells are guarded; numbers have fixed digits."""
 
+    suffix = ".csv"
+    mergeable = True
     start = line(COLUMNS)
+    mark = ""
 
     def video(self, result: VideoResult) -> str:
         return "".join(line(cell(column, row[column]) for column in COLUMNS) for row in rows(result))
+
+    def moments(self, moments: Iterable[Mapping[str, object]]) -> str:
+        """A document of the moments that a search found, a row each."""
+        lines = (line(cell(column, moment[column]) for column in MOMENT_COLUMNS) for moment in moments)
+        return self.mark + line(MOMENT_COLUMNS) + "".join(lines)
 
     def split(self, lines: Iterable[str]) -> Iterator[tuple[str, str]]:
         """The videos of a document, with line ends as they are, and the text of each. Raises ValueError."""
@@ -63,7 +71,9 @@ class Csv(Text):
 class ExcelCsv(Csv):
     """The same with a byte-order mark, without which Excel takes the text for that of an old code page."""
 
+    suffix = ""
     start = BOM + Csv.start
+    mark = BOM
 
 
 def cell(column: str, value: object) -> str:

@@ -1,11 +1,11 @@
 """JSON (one list) and JSON Lines (one video a line), nesting the names of the columns."""
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 from xclip_cli.files import printable
-from xclip_cli.outputs.base import Text
-from xclip_cli.results import SCORE_DIGITS, TIME_DIGITS, Segment, Tag, VideoResult
+from xclip_cli.outputs.base import Text, plain
+from xclip_cli.results import MOMENT_COLUMNS, SCORE_DIGITS, TIME_DIGITS, Segment, Tag, VideoResult
 
 
 def _rounded(value: float | None, digits: int) -> float | None:
@@ -37,14 +37,21 @@ def _video(line: str) -> str:
 
 
 class JsonLines(Text):
-    def video(self, result: VideoResult) -> str:
-        return self._text(result) + "\n"
+    suffix = ".jsonl"
+    mergeable = True
+    end = "\n"
+
+    def moments(self, moments: Iterable[Mapping[str, object]]) -> str:
+        """A document of the moments that a search found, an object each."""
+        values = ({column: plain(column, moment[column]) for column in MOMENT_COLUMNS} for moment in moments)
+        lines = self.between.join(json.dumps(value, ensure_ascii=False) + self.end for value in values)
+        return self.start + lines + self.stop
 
     def split(self, lines: Iterable[str]) -> Iterator[tuple[str, str]]:
         """The videos of a document, and the text of each. Raises ValueError."""
         return ((_video(line), line) for line in lines)
 
-    def _text(self, result: VideoResult) -> str:
+    def video(self, result: VideoResult) -> str:
         values = {
             "video": printable(result.video),
             "model": result.model,
@@ -54,16 +61,15 @@ class JsonLines(Text):
             "warnings": [printable(warning) for warning in result.warnings],
             "segments": [_segment(segment) for segment in result.segments],
         }
-        return json.dumps(values, ensure_ascii=False)
+        return json.dumps(values, ensure_ascii=False) + self.end
 
 
 class Json(JsonLines):
+    suffix = ".json"
     start = "[\n"
     between = ",\n"
     stop = "\n]\n"
-
-    def video(self, result: VideoResult) -> str:
-        return self._text(result)
+    end = ""
 
     def split(self, lines: Iterable[str]) -> Iterator[tuple[str, str]]:
         inner = (line.strip().removesuffix(",") for line in lines)

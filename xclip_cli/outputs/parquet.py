@@ -15,7 +15,8 @@ _ROWS_IN_A_GROUP = 100_000
 class Parquet:
     """Text is text, whatever a spreadsheet would make of it; numbers are rounded as in the CSV; absent is null."""
 
-    one_video = False
+    suffix = ".parquet"
+    one_video = mergeable = for_terminal = False
     extra = "pyarrow"
 
     def pieces(self, results: Iterable[VideoResult]) -> Iterator[bytes]:

@@ -16,6 +16,7 @@ _SHORTEST_MS = 1  # a cue that ends where it starts is none
 class Srt(Text):
     """SubRip has no escapes: what players take for markup or an arrow is broken by a character without width."""
 
+    suffix = ".srt"
     one_video = True
     _comma = ","
 
@@ -47,6 +48,7 @@ class Srt(Text):
 class Vtt(Srt):
     """WebVTT; a ``<track>`` of kind ``subtitles`` or ``chapters``. Why a video failed is a comment."""
 
+    suffix = ".vtt"
     start = "WEBVTT\n\n"
     _comma = "."
 

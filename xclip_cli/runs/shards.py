@@ -19,7 +19,6 @@ from xclip_cli.files import check_destination, checked, hash_file, identity
 from xclip_cli.outputs.journal import Journal
 from xclip_cli.runs.find import Found
 
-FORMATS = ("csv", "json", "jsonl")
 _SAME = {  # what shards of one run agree in
     "version": "made with two versions of xclip-cli, {} and {}",
     "model": "of two models, {} and {}",
@@ -113,7 +112,7 @@ def merge(files: Sequence[Path], output: Path, overwrite: bool = False) -> int:
     """
     format_name = outputs.format_of(output)
     for file in (output, *files):
-        if outputs.format_of(file) != format_name or format_name not in FORMATS:
+        if outputs.format_of(file) != format_name or not outputs.FORMATS[format_name].mergeable:
             raise UsageError(f"{str(file)!r} cannot be merged: all files are csv, or all json, or all jsonl")
     check_destination(output)
     if output.exists() and identity(output) in map(identity, files):
