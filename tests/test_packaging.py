@@ -24,4 +24,5 @@ def test_the_wheel_carries_the_model_and_the_label_sets_and_no_recipe(tmp_path):
     } <= names
     assert not [name for name in names if name.endswith(".png")]
     assert not [name for name in names if "recipe" in name or name.startswith(("tests", "labelsets", "weights"))]
+    assert "xclip_cli/py.typed" in names
     assert wheel.stat().st_size < 95e6

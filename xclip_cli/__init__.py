@@ -16,12 +16,17 @@ if "torch" not in sys.modules:
 
 _HOMES = {
     "Index": "index.index",
+    "Encoder": "tagger.encoder",
     "Tagger": "tagger.tagger",
     "LabelSet": "labels",
     "load_model": "checkpoint.load",
     "XclipError": "errors",
 }
 __all__ = ["__version__", *_HOMES]
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOMES})
 
 
 def __getattr__(name: str):

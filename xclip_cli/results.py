@@ -1,7 +1,7 @@
 """What tagging gives, and the one place that names output columns."""
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 COLUMNS = (
     "video",
@@ -83,6 +83,18 @@ class VideoResult:
     @property
     def status(self) -> str:
         return "ok" if self.error is None else "error"
+
+    def to_dict(self) -> dict[str, object]:
+        """Return plain dicts and lists with the names of the JSON output; numbers are not rounded."""
+        segments = [
+            {
+                "start_seconds": segment.start_seconds,
+                "end_seconds": segment.end_seconds,
+                "tags": [{"rank": rank} | asdict(tag) for rank, tag in enumerate(segment.tags, start=1)],
+            }
+            for segment in self.segments
+        ]
+        return asdict(self) | {"status": self.status, "warnings": list(self.warnings), "segments": segments}
 
 
 def rows(result: VideoResult) -> Iterator[dict[str, object]]:

@@ -1,9 +1,13 @@
 """What a command was asked to do: frozen, and checked when made."""
 
+import difflib
+import functools
+import inspect
 import json
 import math
 import os
 import re
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields
 from hashlib import sha256
 from numbers import Integral, Real
@@ -44,6 +48,37 @@ def whole(value: object, low: int, high: float = math.inf) -> bool:
 def is_length(value: object) -> bool:
     """True for a number of seconds above 0, up to a day."""
     return within(value, 0, _DAY) and value > 0
+
+
+def takes(settings: type) -> Callable[[Callable], Callable]:
+    """Decorate a function that passes ``**options`` on to ``settings``, a dataclass.
+
+    Its signature shows them, as keyword parameters. UsageError for an unknown option names the nearest one.
+    """
+
+    def decorate(function: Callable) -> Callable:
+        own = [p for p in inspect.signature(function).parameters.values() if p.kind is not p.VAR_KEYWORD]
+        names = [parameter.name for parameter in own]
+        options = [
+            inspect.Parameter(x.name, inspect.Parameter.KEYWORD_ONLY, default=x.default, annotation=x.type)
+            for x in fields(settings)
+            if x.name not in names
+        ]
+        names += [option.name for option in options]
+
+        @functools.wraps(function)
+        def checked(*arguments, **given):
+            for name in given:
+                if name not in names:
+                    near = difflib.get_close_matches(name, names, 1)
+                    hint = f"did you mean {near[0]!r}?" if near else f"choose from: {', '.join(names[1:])}"
+                    raise UsageError(f"there is no option {name!r}", hint)
+            return function(*arguments, **given)
+
+        checked.__signature__ = inspect.Signature([*own, *options])
+        return checked
+
+    return decorate
 
 
 @dataclass(frozen=True, kw_only=True)

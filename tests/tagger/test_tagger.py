@@ -1,10 +1,13 @@
+import inspect
+import json
 import os
 
 import numpy as np
 import pytest
 import torch
 
-from xclip_cli import LabelSet, Tagger, labels
+import xclip_cli
+from xclip_cli import Encoder, LabelSet, Tagger, labels
 from xclip_cli.checkpoint.load import open_checkpoint
 from xclip_cli.checkpoint.ours import save
 from xclip_cli.errors import LabelError, ModelError, UsageError
@@ -250,6 +253,36 @@ def test_threads_with_other_labels_get_their_own(toy_model, clips):
             for names, job in zip(sets, jobs, strict=True):
                 assert job.result() == [alone[names]] * 50
         assert alone["a dog,running"] != alone["a cat,dunking"]
+
+
+def test_options_are_named_and_a_misspelt_one_names_the_right_one(toy_model):
+    parameters = inspect.signature(Tagger).parameters
+    assert {"labels", "top_k", "window_seconds", "device"} < set(parameters) and parameters["top_k"].default == 5
+    assert "options" not in parameters and "top_k" not in inspect.signature(Encoder).parameters
+    for make in (lambda: Tagger(toy_model, "a,b", devise="cpu"), lambda: Encoder(toy_model, devise="cpu")):
+        with pytest.raises(UsageError, match="there is no option 'devise'") as caught:
+            make()
+        assert caught.value.hint == "did you mean 'device'?"
+    with pytest.raises(UsageError) as caught:
+        Encoder(toy_model, xyz=1)
+    assert "num_crops" in caught.value.hint
+
+
+def test_what_is_made_is_shown_in_short(toy_model, clips):
+    tagger = Tagger(toy_model, "a,b", device="cpu", workers=1)
+    assert repr(tagger.encoder) == "Encoder('toy', device='cpu', dtype='float32')"
+    assert repr(tagger) == f"Tagger({tagger.encoder!r}, labels='{tagger.label_set.name}')"
+    found = tagger.tag(clips / "a.mp4").to_dict()
+    assert json.loads(json.dumps(found)) == found and found["status"] == "ok"
+    assert [tag["rank"] for tag in found["segments"][0]["tags"]] == [1, 2]
+    assert {"Tagger", "Encoder", "Index", "__version__"} <= set(dir(xclip_cli))
+
+
+def test_an_encoder_brings_its_own_options(toy_model):
+    encoder = Encoder(toy_model, num_clips=2, workers=1)
+    assert Tagger(encoder, top_k=3).settings.num_clips == 2
+    with pytest.raises(UsageError, match="the encoder was made with other options"):
+        Tagger(encoder, num_clips=1)
 
 
 def test_a_cpu_computes_view_after_view(toy_model, clips, monkeypatch):

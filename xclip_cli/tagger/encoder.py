@@ -17,7 +17,7 @@ from xclip_cli.checkpoint.load import open_checkpoint
 from xclip_cli.errors import UsageError, VideoError
 from xclip_cli.labels import LabelSet
 from xclip_cli.model.xclip import VideoFeatures
-from xclip_cli.settings import TagSettings, Views
+from xclip_cli.settings import TagSettings, Views, takes
 from xclip_cli.tagger.embeddings import Embeddings
 from xclip_cli.tagger.preprocess import crops, normalise, resizing
 from xclip_cli.tagger.textcache import text_features
@@ -58,6 +58,7 @@ class Encoder(AbstractContextManager):
     Raises ModelError if the model cannot be opened, UsageError for a wrong option.
     """
 
+    @takes(Views)
     def __init__(self, model: str | Checkpoint = TagSettings.model, settings: Views | None = None, **options):
         self.settings = settings or Views(**options)
         self.device = resolve_device(self.settings.device)

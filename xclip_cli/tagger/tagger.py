@@ -22,7 +22,7 @@ from xclip_cli.labels import LabelSet, from_names
 from xclip_cli.labels.typed import translate_labels
 from xclip_cli.model.xclip import VideoFeatures
 from xclip_cli.results import UNKNOWN, Segment, Tag, VideoResult
-from xclip_cli.settings import TagSettings, Views
+from xclip_cli.settings import TagSettings, Views, takes
 from xclip_cli.tagger import timeline
 from xclip_cli.tagger.embeddings import Embeddings
 from xclip_cli.tagger.encoder import Encoder, precision
@@ -61,6 +61,7 @@ class Tagger(AbstractContextManager):
     Raises ModelError if the model cannot be opened, UsageError for a wrong option, LabelError for a wrong label.
     """
 
+    @takes(TagSettings)
     def __init__(
         self,
         model: Encoder | Checkpoint | str = TagSettings.model,
