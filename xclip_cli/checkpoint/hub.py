@@ -1,6 +1,6 @@
-"""Where model files are on this machine, how they get here and whether they are whole. No torch.
+"""Model files on this machine: finding, downloading and verifying them. No torch.
 
-Only ``pull`` and the ``fetch`` functions use the network; the rest looks into the package and Hugging Face's cache.
+Only ``pull`` and the ``fetch`` functions use the network; the rest reads the package and Hugging Face's cache.
 """
 
 import os
@@ -24,9 +24,9 @@ _AGAIN = "then run the same command again: it goes on with what has arrived"
 
 
 def user_path(name: str) -> Path:
-    """Return the path that a model's name may be, ``~`` expanded, whether or not something is there.
+    """Return a model's name as a path, ``~`` expanded; it need not exist.
 
-    Raises ModelError for one that no file system can have, and for a pipe, a device or a socket.
+    Raises ModelError for an impossible path, and for a pipe, a device or a socket.
     """
     path, shown = Path(os.path.expanduser(name)), repr(name) if len(name) < 200 else f"{name[:60]!r}..."
     try:
@@ -42,7 +42,7 @@ def user_path(name: str) -> Path:
 
 
 def local_file(spec: ModelSpec) -> Path | None:
-    """The file with this model's weights, if it is on this machine."""
+    """Return the file with this model's weights; None if it is not on this machine."""
     kind, _, where = spec.source.partition(":")
     if kind == "bundled":
         path = weights_dir() / where
@@ -52,12 +52,12 @@ def local_file(spec: ModelSpec) -> Path | None:
 
 
 def first_in(folder: Path, names: Iterable[str]) -> Path | None:
-    """The first of these files that the folder has."""
+    """Return the first of these files that exists in the folder, or None."""
     return next((folder / name for name in names if (folder / name).is_file()), None)
 
 
 def snapshot(repository: str) -> Path | None:
-    """The folder of Hugging Face's cache with this repository's main revision, if it was ever downloaded."""
+    """Return the folder of this repository's main revision in Hugging Face's cache, or None."""
     home = _home(repository)
     try:
         commit = (home / "refs" / "main").read_text().strip()
@@ -72,7 +72,7 @@ def _home(repository: str) -> Path:
 
 
 def _hub_cache() -> Path:
-    """Where huggingface_hub keeps its files, found without importing it."""
+    """Return huggingface_hub's cache folder without importing it."""
     get = os.environ.get
     home = get("HF_HOME", os.path.join(get("XDG_CACHE_HOME", os.path.join("~", ".cache")), "huggingface"))
     cache = get("HF_HUB_CACHE", get("HUGGINGFACE_HUB_CACHE", os.path.join(home, "hub")))
@@ -80,7 +80,7 @@ def _hub_cache() -> Path:
 
 
 def pull(repository: str) -> Path:
-    """Download an X-CLIP of the hub, what is here and whole excepted; return the file with its weights."""
+    """Download an X-CLIP of the hub except for intact files; return the file with its weights."""
     fetch(repository, ["config.json"])
     fetch_first(repository, ["preprocessor_config.json"])
     return fetch(repository, WEIGHT_FILES)
@@ -105,7 +105,7 @@ def fetch_first(repository: str, names: Iterable[str]) -> Path | None:
 
 
 def fetch(repository: str, names: Iterable[str]) -> Path:
-    """As ``fetch_first``, but a repository with none of the files is a ModelError too."""
+    """Download the first of these files (see `fetch_first`). Raises ModelError if there is none."""
     names = tuple(names)
     if path := fetch_first(repository, names):
         return path
@@ -189,7 +189,7 @@ def _bar(name: str, start: int, size: int | None):
 
 
 def _explained(repository: str, name: str, error: Exception) -> ModelError:
-    """What an error of the hub's client means, and what to do about it."""
+    """Return the ModelError for an error of the hub's client."""
     from huggingface_hub import constants, errors
 
     hub = "the Hugging Face Hub" if constants.ENDPOINT == "https://huggingface.co" else constants.ENDPOINT
@@ -215,7 +215,7 @@ def _explained(repository: str, name: str, error: Exception) -> ModelError:
 
 
 def repair(path: Path) -> str | None:
-    """Return how to get this file or folder anew if it came with the package or from the hub; else None."""
+    """Return the hint that restores a bundled or downloaded file or folder; None for others."""
     if path.parent == weights_dir():
         return "get it anew: pip install --force-reinstall xclip-cli"
     with suppress(ValueError):
@@ -228,7 +228,7 @@ def repair(path: Path) -> str | None:
 
 
 def verify(spec: ModelSpec) -> Iterator[tuple[Path, str]]:
-    """Yield every file of a model with "ok", "damaged" or "no checksum" after reading it; nothing if it is absent."""
+    """Yield each file of a downloaded model with "ok", "damaged" or "no checksum"."""
     path = local_file(spec)
     if path is None:
         return
@@ -241,7 +241,7 @@ def verify(spec: ModelSpec) -> Iterator[tuple[Path, str]]:
 
 
 def _verify_blob(file: Path, checksum: str | None = None) -> str:
-    """Hugging Face's cache names a blob by its SHA-256 or, where it is small, by git's SHA-1 of it."""
+    """Check a blob against its name in Hugging Face's cache: its SHA-256 or git's SHA-1 of it."""
     name = checksum or file.resolve().name
     if not file.is_file():  # a link to a blob that is not there
         return "damaged"

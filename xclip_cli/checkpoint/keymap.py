@@ -1,4 +1,4 @@
-"""Names of other people's weights -> ours, by table; a name that no table knows is an error.
+"""Translation of other formats' weight names into ours, by table; an unknown name is an error.
 
 Formats: ``microsoft`` (the official .pth files), ``huggingface`` (transformers' XCLIPModel) and ``open_clip`` (OpenAI's
 CLIP and open_clip's native ViTs). In the tables ``N`` is a layer's number, and ``*`` on our side means that a fused
@@ -123,7 +123,7 @@ TABLES: dict[Format, dict[str, str]] = {
 # Bare matrices (in, out), where ours are linear maps (out, in).
 _TRANSPOSED = {"visual.proj", "text_projection", "prompts_visual_proj", "prompts_visual_projection"}
 
-# Constants that some versions wrote beside the weights; nothing is learned in them.
+# Constants that some versions wrote beside the weights.
 _CONSTANTS = {
     "input_resolution",
     "context_length",
@@ -134,7 +134,7 @@ _CONSTANTS = {
 }
 
 
-# Names, or beginnings of names, that tell whose network a file holds.
+# Prefixes of names that identify another network.
 _FAMILIES = {
     "vision_model.": "a CLIP or X-CLIP of transformers: give its folder, with config.json",
     "cls_head.": "a model of MMAction2",

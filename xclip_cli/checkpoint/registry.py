@@ -1,4 +1,4 @@
-"""The models that have a name, and what is known of them."""
+"""The registered models and their properties."""
 
 import difflib
 import math
@@ -65,16 +65,16 @@ class Preprocessing:
 
 
 def as_published(pixels: int) -> Preprocessing:
-    """What the authors of X-CLIP show a network of so many pixels: OpenCV's bilinear resize, without antialiasing."""
+    """Return the preprocessing of X-CLIP's authors: OpenCV's bilinear resize, without antialiasing."""
     return Preprocessing(256 * pixels // 224, pixels, antialias=False, rounding="round", cropping="mmcv")
 
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """What is known of a model before its file is opened.
+    """The properties of a model that is not opened yet.
 
     ``source``: ``bundled:FILE``, ``hf:ORG/REPO`` or ``open_clip:ORG/REPO``. ``architecture`` has the shape of
-    ``XclipConfig.to_dict()``; None where the file itself holds it. ``num_frames`` is what to sample from a video.
+    ``XclipConfig.to_dict()``; None where the file itself holds it. ``num_frames``: frames to sample from a video.
     """
 
     name: str
@@ -194,7 +194,7 @@ MODELS: dict[str, ModelSpec] = {spec.name: spec for spec in _ALL}
 
 
 def find(name: str) -> ModelSpec:
-    """The model of this name, with or without ``microsoft/``. Raises ModelError naming close matches."""
+    """Return the model of this name, with or without ``microsoft/``. Raises ModelError naming close matches."""
     if spec := MODELS.get(name.removeprefix("microsoft/")):
         return spec
     close = difflib.get_close_matches(name, MODELS, n=3, cutoff=0.5)

@@ -1,4 +1,4 @@
-"""Cross-frame communication transformer: the frame encoder in which frames talk (paper, section 3.2)."""
+"""Cross-frame communication transformer: the frame encoder with messages between frames (paper, section 3.2)."""
 
 from functools import partial
 
@@ -26,9 +26,9 @@ class Message(nn.Module):
 
 
 class CrossFrameBlock(Block):
-    """CLIP's block, whose frame tokens also attend to their frame's message (intra-frame diffusion attention).
+    """CLIP's block; tokens also attend to their frame's message (intra-frame diffusion attention).
 
-    The message is a key and a value only: its own output would be dropped, so it is never computed.
+    The message is a key and a value only: its own output would be dropped.
     """
 
     def __init__(self, width: int, heads: int, activation: Activation):
@@ -72,7 +72,7 @@ class FrameEncoder(nn.Module):
     def encode(self, tokens: Tensor, kept: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """The stem's tokens (B, T, 1 + P, width) -> the same; of the patches only those ``kept`` (indices), if given.
 
-        With ``checkpointing`` set, training keeps each block's input alone and computes the rest again.
+        With ``checkpointing`` set, training stores only each block's input and recomputes the rest.
         """
         num_frames = tokens.shape[1]
         tokens = tokens + self.position_embedding

@@ -1,4 +1,4 @@
-"""Every size and switch of the network, checked when made; what a model file's metadata holds."""
+"""The network's sizes and switches, validated; stored in a model file's metadata."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -109,12 +109,12 @@ class XclipConfig:
                 _check_heads(name.removesuffix("_heads"), self.embed_dim, getattr(self, name))
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain nested dict, fit for JSON; ``from_dict`` gives the same configuration back."""
+        """Return a nested dict for JSON, which ``from_dict`` reads."""
         return asdict(self)
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> "XclipConfig":
-        """The configuration that ``to_dict`` wrote; absent names keep their defaults.
+        """Return the configuration that ``to_dict`` wrote; absent names keep their defaults.
 
         Raises ModelError for an unknown name or a value that breaks a rule.
         """
@@ -124,7 +124,7 @@ class XclipConfig:
 
     @classmethod
     def from_state(cls, state: Mapping[str, Any], activation: Activation = "quick_gelu") -> "XclipConfig":
-        """The configuration that fits a state dict with this package's keys and a patch stem.
+        """Return the configuration of a state dict with this package's keys and a patch stem.
 
         Sizes are read from the shapes; heads are width / 64 everywhere, as in every CLIP and X-CLIP that was published.
         Raises ModelError naming the key that is missing.
@@ -182,7 +182,7 @@ def _check_choice(name: str, value: Any, choices: tuple[str, ...]) -> None:
 
 
 def _checked_vocabulary(text: TextConfig) -> tuple[str, ...]:
-    """As a tuple, whatever kind of list a file had it in."""
+    """Return the vocabulary as a tuple. Raises ModelError."""
     words, specials = text.vocabulary, ", ".join(SPECIAL_TOKENS)
     if text.kind != "bert":
         raise ModelError(f"text.kind is {text.kind!r}, which has no text.vocabulary; 'bert' has one")
@@ -215,5 +215,5 @@ def _shape(state: Mapping[str, Any], key: str) -> tuple[int, ...]:
 
 
 def _count(state: Mapping[str, Any], prefix: str) -> int:
-    """How many numbered layers stand under the prefix."""
+    """Return the number of layers under the prefix."""
     return len({key.removeprefix(prefix).split(".")[0] for key in state if key.startswith(prefix)})

@@ -1,4 +1,4 @@
-"""Any open_clip model as a video model that knows no time: the mean over frames of its normalised image features."""
+"""An open_clip model as a video model: the mean over frames of its normalised image features."""
 
 from torch import Tensor, nn
 
@@ -13,8 +13,8 @@ _TEXT_PARTS += ("text_projection", "attn_mask")
 class FrozenClip(nn.Module):
     """The methods of Xclip over a model of open_clip; ``text=False`` drops the model's text tower.
 
-    Each frame's features are normalised, then averaged, as is usual; Xclip without MIT does so too, and gives the same
-    logits for a native ViT. The logit bias of SigLIP is added.
+    Each frame's features are normalised, then averaged. An Xclip without MIT gives the same logits for a native ViT.
+    The logit bias of SigLIP is added.
     """
 
     def __init__(self, model: nn.Module, text: bool = True):
@@ -37,7 +37,7 @@ class FrozenClip(nn.Module):
         return self.encode_tokens(self.frame_tokens(frames.flatten(0, 1)).unflatten(0, frames.shape[:2]))
 
     def frame_tokens(self, frames: Tensor) -> Tensor:
-        """Normalised frames (N, 3, S, S) -> what is computed of each by itself: all of it, (N, E)."""
+        """Normalised frames (N, 3, S, S) -> their features (N, E)."""
         return self.model.encode_image(frames)
 
     def encode_tokens(self, tokens: Tensor) -> VideoFeatures:
@@ -45,11 +45,11 @@ class FrozenClip(nn.Module):
         return VideoFeatures(mean_of_frames(tokens))
 
     def similarity(self, features: VideoFeatures, text: Tensor) -> Tensor:
-        """Cosine (B, N), float32, of every video with every text (N, E)."""
+        """Return the cosines (B, N), float32, of videos with texts (N, E)."""
         return cosine(features.video, text)
 
     def logits(self, similarity: Tensor) -> Tensor:
-        """The similarity at the model's temperature, plus its bias if it has one."""
+        """Return the similarity at the model's temperature, plus its bias if it has one."""
         bias = getattr(self.model, "logit_bias", None)
         return at_temperature(similarity, self.model.logit_scale) + (0 if bias is None else bias)
 
@@ -59,7 +59,7 @@ class FrozenClip(nn.Module):
 
 
 def native_config(model: nn.Module) -> XclipConfig:
-    """The configuration, all three switches off, in which Xclip is this open_clip model.
+    """Return the configuration, all three switches off, of an Xclip equal to this open_clip model.
 
     Raises ModelError unless the model is CLIP with a plain ViT: class-token pooling, MLP of 4 times the width, GELU or
     QuickGELU, end-token text pooling.

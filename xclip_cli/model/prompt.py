@@ -1,4 +1,4 @@
-"""Video-specific prompting: text features that have looked at the video (paper, section 3.3)."""
+"""Video-specific prompting: text features conditioned on the video (paper, section 3.3)."""
 
 import torch
 from torch import Tensor, nn
@@ -38,7 +38,7 @@ class VideoPrompts(nn.Module):
     def project(self, patches: Tensor) -> Tensor:
         """Patch tokens (B, T, P, width) -> the video's patches (B, P, E).
 
-        The mean over frames is taken before the projection: it is linear, and T times cheaper so.
+        The mean over frames comes before the projection, which is linear: T times cheaper.
         """
         return self.visual_proj(self.visual_ln(patches).mean(dim=1))
 

@@ -75,7 +75,7 @@ class EfficientNetStem(nn.Module):
         return self.tokens(self.trunk(x))
 
     def tokens(self, feature_map: Tensor) -> Tensor:
-        """(B, 1280, H, W) -> (B, 1 + H * W, width); apart from the trunk, so that its maps can be kept and reused."""
+        """(B, 1280, H, W) -> (B, 1 + H * W, width); apart from the trunk, whose maps may be cached."""
         features = feature_map.flatten(2).transpose(1, 2)
         return torch.cat([self.class_token(features.mean(dim=1, keepdim=True)), self.patch_proj(features)], dim=1)
 

@@ -1,4 +1,4 @@
-"""CLIP's text tower and its tokenizer; which tower and tokenizer a configuration names."""
+"""CLIP's text tower and its tokenizer; the choice of tower and tokenizer by configuration."""
 
 import importlib.util
 from collections.abc import Callable
@@ -17,14 +17,14 @@ from xclip_cli.model.wordpiece import WordPiece
 
 
 class Tokenizer(NamedTuple):
-    """Texts -> token ids (N, L) int64, cut where too long; and how many tokens each text needs, never cut."""
+    """Functions: texts -> token ids (N, L) int64, truncated; texts -> token counts before truncation."""
 
     tokenize: Callable[[list[str]], Tensor]
     count_tokens: Callable[[list[str]], list[int]]
 
 
 def make_tokenizer(config: TextConfig) -> Tokenizer:
-    """The tokenizer that the configuration's text tower reads."""
+    """Return the tokenizer of the configuration's text tower."""
     if config.vocabulary is None:
         return Tokenizer(tokenize, count_tokens)
     pieces = WordPiece(config.vocabulary, config.context_length)
@@ -32,7 +32,7 @@ def make_tokenizer(config: TextConfig) -> Tokenizer:
 
 
 def make_tower(config: TextConfig, embed_dim: int, activation: Activation) -> nn.Module:
-    """The text tower that the configuration names: tokens (N, L) -> text features (N, E)."""
+    """Return the configuration's text tower: tokens (N, L) -> text features (N, E)."""
     return BertTower(config, embed_dim) if config.kind == "bert" else TextTower(config, embed_dim, activation)
 
 
@@ -64,17 +64,17 @@ class TextTower(nn.Module):
 
 
 def trim(tokens: Tensor) -> Tensor:
-    """(N, L) -> (N, longest), without the zeros on the right that all rows share: padding, which no tower looks at."""
+    """(N, L) -> (N, longest): drop the padding columns that all rows share."""
     return tokens[:, : int(tokens.any(dim=0).nonzero().max()) + 1] if tokens.any() else tokens
 
 
 def tokenize(texts: list[str]) -> Tensor:
-    """Token ids (N, 77) int64 of CLIP's byte-pair encoding; a text that is too long is cut, its end token kept."""
+    """Return ids (N, 77) int64 of CLIP's byte-pair encoding; long texts are cut, the end token is kept."""
     return _byte_pair_encoding()(texts)
 
 
 def count_tokens(texts: list[str]) -> list[int]:
-    """How many tokens each text needs, its start and end tokens included; never cut."""
+    """Return how many tokens each text needs, start and end included, without truncation."""
     # Cleaning may lengthen a text (unicode, lower case), and a token is at least one byte.
     room = 2 + 4 * max((len(text.encode()) for text in texts), default=0)
     return (_byte_pair_encoding()(texts, context_length=room).argmax(dim=-1) + 1).tolist()
@@ -82,7 +82,7 @@ def count_tokens(texts: list[str]) -> list[int]:
 
 @cache
 def _byte_pair_encoding() -> Callable[..., Tensor]:
-    """open_clip's tokenizer, its one file loaded by itself: the whole package takes seconds to import."""
+    """Return open_clip's tokenizer from its one file: importing the whole package takes seconds."""
     package = importlib.util.find_spec("open_clip")
     file = Path(package.origin).with_name("tokenizer.py")
     spec = importlib.util.spec_from_file_location("xclip_cli_bpe", file)

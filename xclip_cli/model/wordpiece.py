@@ -1,6 +1,6 @@
 """BERT's tokenizer: words of an uncased text, then the longest pieces of them that a vocabulary has.
 
-Ours and not `tokenizers`: it is the one thing that would be used of that package, and a hard dependency for it.
+Ours and not `tokenizers`: that package would be a new dependency for this alone.
 """
 
 import re
@@ -15,7 +15,7 @@ from xclip_cli.model.config import SPECIAL_TOKENS
 
 _, UNKNOWN, START, END = SPECIAL_TOKENS
 LONGEST_WORD = 100  # letters; a longer word is unknown
-# The blocks of Chinese characters, as BERT's authors list them.
+# The blocks of Chinese characters in BERT's tokenizer.
 _CJK = re.compile(
     "[\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0002a6df\U0002a700-\U0002b81f\U0002b820-\U0002ceaf"
     "\U0002f800-\U0002fa1f]"
@@ -33,7 +33,7 @@ class WordPiece:
         self.context_length = context_length
 
     def tokenize(self, texts: list[str]) -> Tensor:
-        """Token ids (N, context_length) int64, padded with 0; a text that is too long is cut, its end token kept."""
+        """Return ids (N, context_length) int64, padded with 0; long texts are cut, the end token is kept."""
         tokens = torch.zeros(len(texts), self.context_length, dtype=torch.long)
         for row, text in zip(tokens, texts, strict=True):
             ids = [self.ids[START], *self._encode(text)[: self.context_length - 2], self.ids[END]]
@@ -41,14 +41,14 @@ class WordPiece:
         return tokens
 
     def count_tokens(self, texts: list[str]) -> list[int]:
-        """How many tokens each text needs, its start and end tokens included; never cut."""
+        """Return how many tokens each text needs, start and end included, without truncation."""
         return [len(self._encode(text)) + 2 for text in texts]
 
     def _encode(self, text: str) -> list[int]:
         return [i for word in words(text) for i in self._pieces(word)]
 
     def _pieces(self, word: str) -> list[int]:
-        """The longest piece that the word begins with, and so on; one unknown token where any letter has none."""
+        """Return the ids of the longest pieces from left to right; one unknown token if any part has none."""
         pieces, start = [], 0
         while start < len(word) <= LONGEST_WORD:
             mark, stop = "##" if start else "", len(word)
@@ -62,7 +62,7 @@ class WordPiece:
 
 
 def words(text: str) -> list[str]:
-    """Lower-case words without accents; each punctuation mark and each Chinese character is one of its own."""
+    """Return lower-case words without accents; punctuation marks and Chinese characters stand alone."""
     spaced = "".join(map(_clean, text))
     return "".join(map(_lower, unicodedata.normalize("NFD", spaced))).split()
 

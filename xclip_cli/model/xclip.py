@@ -1,4 +1,4 @@
-"""X-CLIP, wired (paper, figure 2): frames and label texts in, one logit for each pair out."""
+"""The whole X-CLIP network (paper, figure 2): frames and label texts in, one logit for each pair out."""
 
 import math
 from contextlib import nullcontext
@@ -19,19 +19,16 @@ from xclip_cli.model.text import make_tower, trim
 
 
 class VideoFeatures(NamedTuple):
-    """What is known of B videos before any text: features (B, E), not normalised, and patches (B, P, E).
-
-    The patches are what the prompts look at; None where a network has no prompts.
-    """
+    """Features of B videos (B, E), not normalised, and patches (B, P, E) for the prompts; None without prompts."""
 
     video: Tensor
     patches: Tensor | None = None
 
 
 def cosine(video: Tensor, text: Tensor) -> Tensor:
-    """Cosines (B, N) of videos (B, E) with texts (N, E), or with texts of each video's own (B, N, E).
+    """Return the cosines (B, N) of videos (B, E) with texts (N, E) or, for each video its own, (B, N, E).
 
-    In float32 whatever precision the network runs in: half of it would tie the best of some hundred labels.
+    Always in float32: in half precision the best of some hundred labels would tie.
     """
     device = video.device.type
     with torch.autocast(device, enabled=False) if torch.amp.is_autocast_available(device) else nullcontext():
@@ -40,12 +37,12 @@ def cosine(video: Tensor, text: Tensor) -> Tensor:
 
 
 def at_temperature(similarity: Tensor, logit_scale: Tensor) -> Tensor:
-    """Logits, float32, of cosines."""
+    """Return the logits, float32, of cosines."""
     return logit_scale.float().exp() * similarity.float()
 
 
 def mean_of_frames(features: Tensor) -> Tensor:
-    """Features of frames (B, T, E) -> of videos (B, E), float32: each frame's is normalised, then they are averaged."""
+    """Frame features (B, T, E) -> video features (B, E), float32: normalised, then averaged over the frames."""
     return F.normalize(features.float(), dim=-1).mean(dim=1)
 
 
@@ -80,29 +77,26 @@ class Xclip(nn.Module):
         return self.encode_tokens(self.frame_tokens(frames.flatten(0, 1)).unflatten(0, frames.shape[:2]))
 
     def frame_tokens(self, frames: Tensor) -> Tensor:
-        """Normalised frames (N, 3, S, S) -> what is computed of each by itself, before frames meet: (N, 1 + P, width).
-
-        Videos that share frames can share it.
-        """
+        """Normalised frames (N, 3, S, S) -> the stem's tokens (N, 1 + P, width), which windows may share."""
         return self.visual.stem(frames)
 
     def encode_tokens(self, tokens: Tensor) -> VideoFeatures:
-        """What ``frame_tokens`` gives of the frames of B videos, (B, T, 1 + P, width) -> their features."""
+        """The frames' stem tokens (B, T, 1 + P, width) -> features of B videos."""
         return self.integrate(*self.visual.encode(tokens))
 
     def integrate(self, frame_features: Tensor, patches: Tensor) -> VideoFeatures:
-        """What the frame encoder gives, (B, T, E) and (B, T, P, width) -> features."""
+        """The frame encoder's outputs (B, T, E) and (B, T, P, width) -> features of B videos."""
         return VideoFeatures(
             video=mean_of_frames(frame_features) if self.mit is None else self.mit(frame_features),
             patches=None if self.prompts is None else self.prompts.project(patches),
         )
 
     def similarity(self, features: VideoFeatures, text: Tensor) -> Tensor:
-        """Cosine (B, N), float32, of every video with every text (N, E), after video-specific prompting."""
+        """Return the cosines (B, N), float32, of videos with texts (N, E), after video-specific prompting."""
         return cosine(features.video, text if self.prompts is None else self.prompts(text, features.patches))
 
     def logits(self, similarity: Tensor) -> Tensor:
-        """What the softmax takes: the similarity at the learned temperature."""
+        """Return the similarity at the learned temperature."""
         return at_temperature(similarity, self.logit_scale)
 
     def forward(self, frames: Tensor, tokens: Tensor) -> Tensor:
@@ -110,14 +104,14 @@ class Xclip(nn.Module):
         return self.logits(self.similarity(self.encode_video(frames), self.encode_text(tokens)))
 
     def switched(self, **switches: bool | int) -> "Xclip":
-        """The same weights, shared, in a network of which parts are off: the switches of the configuration.
+        """Return a network with these switches of the configuration that shares the weights.
 
-        Only what is here can stay on: KeyError for a part that this network does not have.
+        Raises KeyError for a part that this network does not have.
         """
         with torch.device("meta"):
             smaller = Xclip(replace(self.config, **switches), text=self.text is not None)
-        known = self.state_dict()
-        smaller.load_state_dict({name: known[name] for name in smaller.state_dict()}, assign=True)
+        state = self.state_dict()
+        smaller.load_state_dict({name: state[name] for name in smaller.state_dict()}, assign=True)
         return smaller.train(self.training)
 
     def _check(self, frames: Tensor) -> None:

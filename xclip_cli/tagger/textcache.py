@@ -8,7 +8,7 @@ import json
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -19,27 +19,14 @@ from xclip_cli.labels import Label, LabelSet
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from xclip_cli.checkpoint.base import Checkpoint, TextEncoder
+
 LOCK_SECONDS = 10.0  # after this wait for another process the new features are not stored
 MOST_PROMPTS = 16_384  # stored per model, 32 MiB at 512 numbers each; the oldest are dropped
 _memory: dict[str, dict[str, np.ndarray]] = {}  # fingerprint -> prompt -> float32 (E,)
 
 
-class TextEncoder(Protocol):
-    context_length: int
-
-    def __call__(self, texts: list[str]) -> "Tensor": ...
-    def count_tokens(self, texts: list[str]) -> list[int]: ...
-
-
-class Model(Protocol):
-    """The part of a Checkpoint that is needed here."""
-
-    fingerprint: str
-
-    def text_encoder(self) -> TextEncoder: ...
-
-
-def text_features(label_set: LabelSet, checkpoint: Model) -> "Tensor":
+def text_features(label_set: LabelSet, checkpoint: "Checkpoint") -> "Tensor":
     """Return features float32 (N, E) on the CPU: one row for each label, then one for each background entry.
 
     A label of several prompts has the direction of the mean of their unit vectors, and their mean length.
@@ -52,7 +39,7 @@ def text_features(label_set: LabelSet, checkpoint: Model) -> "Tensor":
     return torch.stack([_average([vectors[prompt] for prompt in entry.prompts]) for entry in entries])
 
 
-def prompt_features(entries: Sequence[Label], checkpoint: Model) -> Mapping[str, np.ndarray]:
+def prompt_features(entries: Sequence[Label], checkpoint: "Checkpoint") -> Mapping[str, np.ndarray]:
     """Return the features float32 (E,) of at least the prompts of these labels. Raises LabelError."""
     vectors = _memory.setdefault(checkpoint.fingerprint, {})
     prompts = list(dict.fromkeys(prompt for entry in entries for prompt in entry.prompts))
@@ -82,7 +69,7 @@ def _average(vectors: list[np.ndarray]) -> "Tensor":
     return torch.nn.functional.normalize((rows / lengths).mean(dim=0), dim=0) * lengths.mean()
 
 
-def check_lengths(entries: Iterable[Label], chosen: set[str], encoder: TextEncoder) -> None:
+def check_lengths(entries: Iterable[Label], chosen: set[str], encoder: "TextEncoder") -> None:
     """Raise LabelError for the first of the chosen prompts that is longer than the encoder's context."""
     for entry in entries:
         prompts = [prompt for prompt in entry.prompts if prompt in chosen]
