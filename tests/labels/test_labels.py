@@ -490,3 +490,9 @@ def test_a_calibration_that_breaks_a_rule_is_refused_with_its_line(tmp_path, tex
     (tmp_path / "set.yaml").write_text(f"labels: [a, b]\ncalibration: {text}\n")
     with pytest.raises(LabelError, match=f"set.yaml:2: {re.escape(said)}"):
         labels.load(tmp_path / "set.yaml")
+
+
+def test_names_that_differ_in_width_or_blanks_are_one_label():
+    for pair in (["ｄｏｇ", "Dog"], ["a  dog", "A dog"]):
+        with pytest.raises(LabelError, match="listed twice"):
+            labels.from_names(pair)

@@ -1,4 +1,4 @@
-"""Lists of classes: a name a line, or ids and names, as data sets give them (`1 ApplyEyeMakeup`, `id,name`)."""
+"""Class lists of data sets: a name a line, or ids and names (`1 ApplyEyeMakeup`, `id,name`)."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -54,7 +54,7 @@ class NameIndex:
         self._asked: dict[str, int | None] = {}
 
     def get(self, name: str) -> int | None:
-        """The number of a class, or None."""
+        """Return the number of a class, or None."""
         if name not in self._asked:
             exact = self._exact.get(normalise(name))
             self._asked[name] = self._loose.get(letters(name)) if exact is None else exact
@@ -62,14 +62,14 @@ class NameIndex:
 
 
 def id_number(where: str, text: str) -> int:
-    """The id that a text of digits is. Raises UsageError, beginning with `where`, for more than 18 digits."""
+    """Return the id in a text of digits. Raises UsageError, beginning with `where`, for more than 18 digits."""
     if len(text) > _MOST_DIGITS:
         raise UsageError(f"{where}: the id {text[:12]}... has {len(text):,} digits: at most {_MOST_DIGITS} are read")
     return int(text)
 
 
 def read_class_list(path: Path) -> ClassList:
-    """Reads a list. Raises UsageError naming the line where it is none, or where a line may be a header or a class."""
+    """Read a class list. Raises UsageError naming the line, also where a line may be a header or a class."""
     lines = tables.read_lines(path)
     if not lines:
         raise UsageError(f"the class list {str(path)!r} is empty: it must have a class a line")

@@ -1,4 +1,4 @@
-"""Text and tables as people have them, from Excel, Windows or a script: read, or refused by line with the mend."""
+"""Text and CSV files from Excel, Windows or scripts; errors name the line and the fix."""
 
 import codecs
 import csv
@@ -40,7 +40,7 @@ class Row:
 
 
 def not_utf8(data: bytes, start: int) -> tuple[int, str, str]:
-    """The line of the first byte (at `start`) that is no UTF-8, the encoding it probably has, and the line in that."""
+    """Return the line number of the first byte (at `start`) that is not UTF-8, the probable encoding and the line."""
     if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         return 1, "utf-16", data.decode("utf-16", "replace").partition("\n")[0]
     line = len(_LINE_END.findall(data[:start])) + 1
@@ -57,12 +57,12 @@ def not_utf8(data: bytes, start: int) -> tuple[int, str, str]:
 
 
 def is_missing(text: str) -> bool:
-    """Whether a cell that is not quoted is what pandas, R or a spreadsheet write for a missing value."""
+    """Return whether an unquoted cell is what pandas, R or a spreadsheet write for a missing value."""
     return text.casefold() in _MISSING
 
 
 def read_text(path: Path) -> str:
-    """A text file's content with "\\n" line ends: UTF-8, or UTF-16 with its mark. Raises UsageError naming the line."""
+    """Return the text of a UTF-8 file, or of UTF-16 with BOM, with "\\n" line ends. Raises UsageError."""
     try:
         if path.exists() and not path.is_file():
             raise UsageError(f"{str(path)!r} cannot be read: it must be a regular file")
@@ -89,22 +89,22 @@ def read_text(path: Path) -> str:
 
 
 def _save(path: Path, encoding: str | None = None) -> str:
-    """How to mend an encoding."""
+    """Return the hint for a wrong encoding."""
     convert = f", or: iconv -f {encoding.upper()} -t UTF-8 {path.name} > utf8{path.suffix}" if encoding else ""
     return f"save it as UTF-8 (Excel: CSV UTF-8){convert}"
 
 
 def read_lines(path: Path) -> list[tuple[int, str]]:
-    """The lines that hold something, stripped, with their numbers. Raises UsageError."""
+    """Return the non-empty lines, stripped, with their numbers. Raises UsageError."""
     lines = ((number, strip(text)) for number, text in enumerate(read_text(path).split("\n"), 1))
     return [(number, text) for number, text in lines if text]
 
 
 def read_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
-    """The rows that hold something, cells stripped, each with the line it begins on. Raises UsageError.
+    """Yield the non-empty rows, cells stripped, each with the line it begins on. Raises UsageError.
 
-    Cells are separated by comma, semicolon or tab, whichever the first row has most of; Excel's `sep=;` chooses too.
-    What stands for a missing value, `nan` or `N/A`, is an empty cell unless it is in quotes, as in R and pandas.
+    Accepted separators: comma, semicolon, tab (the most frequent in the first row), or what Excel's `sep=;` names.
+    An unquoted missing value, such as `nan` or `N/A`, is an empty cell, as in R and pandas.
     """
     text = read_text(path)
     lines = text.split("\n")
@@ -140,13 +140,13 @@ def _bad_quote(path: Path, line: int, what: str) -> UsageError:
 
 
 def delimiter_of(line: str) -> str:
-    """The delimiter that stands most often outside quotes, of several the first; a comma where there is none."""
+    """Return the most frequent delimiter outside quotes, the first of equals; a comma if there is none."""
     bare = re.sub(r'"[^"]*"', "", line)
     return max(DELIMITERS, key=lambda mark: (bare.count(mark), -bare.find(mark)))
 
 
 def strip(text: str) -> str:
-    """Without blanks of any kind around it: Excel's no-break spaces and stray byte order marks too."""
+    """Return the text without surrounding blanks, also no-break spaces and byte order marks."""
     return text.strip().strip("\ufeff\u200b").strip()
 
 
@@ -161,9 +161,9 @@ def letters(name: str) -> str:
 
 
 def columns_of(path: Path, line: int, heads: Sequence[str], known: Mapping[str, Sequence[str]]) -> dict[str, int]:
-    """Where in a header each known column stands; `known` holds the names of each. Unknown ones are passed over.
+    """Return the position of each known column in a header; `known` lists the names of each. Others are ignored.
 
-    Raises UsageError where two heads name one column, or where one is all but a known name.
+    Raises UsageError where two heads name one column, or where one is nearly a known name.
     """
     owners = {letters(name): (column, name) for column, names in known.items() for name in names}
     found: dict[str, int] = {}
@@ -187,7 +187,7 @@ def columns_of(path: Path, line: int, heads: Sequence[str], known: Mapping[str, 
 def rows_by_column(
     path: Path, heads: Sequence[str], columns: Mapping[str, int], rows: Iterator[tuple[int, list[str]]]
 ) -> Iterator[Row]:
-    """The rows below a header; a row may be short, and longer only by empty cells. Raises UsageError."""
+    """Yield the rows below a header. Missing cells are empty; additional cells must be. Raises UsageError."""
     for line, cells in rows:
         if any(cells[len(heads) :]):
             raise UsageError(
