@@ -57,7 +57,7 @@ def test_the_encoder_reaches_most_of_what_the_machine_can_multiply(networks):
 OVERLAP = """
 import json, statistics, sys, time
 from xclip_cli import Tagger
-from xclip_cli.video.ahead import decode_ahead
+from xclip_cli.video.ahead import prefetch_clips
 from xclip_cli.video.pool import DecodePool
 
 videos = json.load(sys.stdin)
@@ -65,7 +65,7 @@ tagger = Tagger("mini", "fighting,walking")
 
 def passes(pool, use):
     started = time.perf_counter()
-    for decoded in decode_ahead(pool, ((video, (video, 8)) for video in videos)):
+    for decoded in prefetch_clips(pool, ((video, (video, 8)) for video in videos)):
         use([clip for _, clip in decoded])
     return time.perf_counter() - started
 

@@ -5,7 +5,7 @@ import os
 import pytest
 
 from xclip_cli.errors import VideoError, XclipError
-from xclip_cli.video.ahead import decode_ahead
+from xclip_cli.video.ahead import prefetch_clips
 from xclip_cli.video.pool import DecodePool
 from xclip_cli.video.reader import open_reader
 
@@ -18,7 +18,7 @@ def test_what_is_seen_to_be_no_video_starts_no_decoder(tmp_path):
     names = ["empty.mp4", "folder.mp4", "pipe.mp4", "gone.mp4", "nul\0.mp4"]
     requests = [(name, (str(tmp_path / name), 4)) for name in names]
     with DecodePool("auto", 1, _command=[str(tmp_path / "no such program")]) as pool:
-        found = dict(pair for decoded in decode_ahead(pool, requests, batch_size=2) for pair in decoded)
+        found = dict(pair for decoded in prefetch_clips(pool, requests, batch_size=2) for pair in decoded)
     reader = open_reader("auto", 1)
     for name in names:
         with pytest.raises(VideoError) as caught:
@@ -32,4 +32,4 @@ def test_a_decoder_is_asked_for_what_may_be_a_video(tmp_path):
         DecodePool("auto", 1, _command=[str(tmp_path / "no such program")]) as pool,
         pytest.raises(XclipError, match=r"^a decoder process cannot be started: No such file"),
     ):
-        list(decode_ahead(pool, [("a", (str(tmp_path / "a.mp4"), 4))]))
+        list(prefetch_clips(pool, [("a", (str(tmp_path / "a.mp4"), 4))]))

@@ -28,7 +28,7 @@ from xclip_cli.results import Segment, VideoResult
 from xclip_cli.settings import TagSettings
 from xclip_cli.tagger.encoder import Encoder
 from xclip_cli.tagger.tagger import Tagger
-from xclip_cli.video.ahead import decode_ahead
+from xclip_cli.video.ahead import prefetch_clips
 from xclip_cli.video.pool import DecodePool
 from xclip_cli.video.types import Clip
 
@@ -258,7 +258,7 @@ def _measure(
     )
     with DecodePool(tag.reader, min(tag.workers, len(waiting)), tag.decode_timeout_seconds) as pool:
         sizes = {row.encoder.resize for row in rows}  # where they differ, frames come as they are
-        for decoded in decode_ahead(pool, requests, first.batch_size, sizes.pop() if len(sizes) == 1 else None):
+        for decoded in prefetch_clips(pool, requests, first.batch_size, sizes.pop() if len(sizes) == 1 else None):
             for sample, outcome in decoded:
                 if isinstance(outcome, VideoError):
                     yield sample, {i: _result(rows[i], sample, error=outcome.message) for i in lacking[sample]}

@@ -22,7 +22,7 @@ from xclip_cli.labels.labelset import TEMPERATURES
 from xclip_cli.labels.tables import letters
 from xclip_cli.results import UNKNOWN
 from xclip_cli.tagger.tagger import Tagger
-from xclip_cli.video.ahead import decode_ahead
+from xclip_cli.video.ahead import prefetch_clips
 from xclip_cli.video.types import Clip
 
 FOLDS = 5
@@ -134,7 +134,7 @@ def _read(
     requests = ((s, (s.path, num_frames, settings.num_clips, s.start_seconds, s.end_seconds)) for s in samples)
     uncalibrated = tagger.encode_labels(replace(tagger.label_set, calibration=None))
     with encoder.pool.session() as pool:
-        for decoded in decode_ahead(pool, requests, encoder.batch_size, encoder.resize):
+        for decoded in prefetch_clips(pool, requests, encoder.batch_size, encoder.resize):
             findings.unreadable.update((sample, e.message) for sample, e in decoded if isinstance(e, VideoError))
             clips = {sample: clip for sample, clip in decoded if isinstance(clip, Clip)}
             findings.thumbnails.update((sample, thumbnails(clip.frames)) for sample, clip in clips.items())

@@ -109,7 +109,7 @@ def _write(path: str, start: float, end: float, draft: str, on_progress: Progres
 
 
 def _can_be_copied(found: Probe) -> bool:
-    clear = found.seekable and not (found.joined or found.by_dts or found.cropped)
+    clear = found.seekable and not (found.has_discontinuity or found.by_dts or found.cropped)
     return clear and found.codec in _VIDEO_CODECS and found.display.orientation == UPRIGHT
 
 
@@ -225,7 +225,7 @@ class _Sound:
         codecs = ((s, s.codec_context and s.codec_context.name) for s in self._source.streams.audio)
         stream = next((s for s, codec in codecs if codec in _AUDIO_CODECS), None)
         self._stream = stream and output.add_stream_from_template(stream, opaque=True)
-        self._packets = self._read(stream, found.joined) if stream else iter(())
+        self._packets = self._read(stream, found.has_discontinuity) if stream else iter(())
         self._next = next(self._packets, None)
 
     def __enter__(self) -> "_Sound":
@@ -239,8 +239,8 @@ class _Sound:
             _mux(self._output, self._next, self._stream, self._base)
             self._next = next(self._packets, None)
 
-    def _read(self, stream: av.AudioStream, joined: bool) -> Iterator[av.Packet]:
-        if joined:  # time stamps are known only from the start
+    def _read(self, stream: av.AudioStream, has_discontinuity: bool) -> Iterator[av.Packet]:
+        if has_discontinuity:  # time stamps are known only from the start
             packets = (packet for packet, _ in continuous(self._source, stream))
         else:
             with suppress(av.FFmpegError, OSError):

@@ -21,7 +21,7 @@ from xclip_cli.settings import TagSettings, Views, takes
 from xclip_cli.tagger.embeddings import Embeddings
 from xclip_cli.tagger.preprocess import crops, normalise, resizing
 from xclip_cli.tagger.textcache import text_features
-from xclip_cli.video.ahead import take_ahead
+from xclip_cli.video.ahead import prefetch
 from xclip_cli.video.display import Resize
 from xclip_cli.video.memory import NAME, MemoryVideo
 from xclip_cli.video.pool import DecodePool
@@ -116,7 +116,7 @@ class Encoder(AbstractContextManager):
                 whole = pool.submit(path, self.checkpoint.num_frames, resize=self.resize)
                 return path, whole, pool.stream(path, windowing, self.resize)
 
-            for path, whole, stream in take_ahead(map(begin, paths), self.settings.workers):
+            for path, whole, stream in prefetch(map(begin, paths), self.settings.workers):
                 try:
                     yield path, self._embed(whole.result, stream, on_progress)
                 except VideoError as error:

@@ -27,7 +27,7 @@ from xclip_cli.tagger import timeline
 from xclip_cli.tagger.embeddings import Embeddings
 from xclip_cli.tagger.encoder import Encoder, precision
 from xclip_cli.tagger.timeline import Scored, WindowMemory
-from xclip_cli.video.ahead import decode_ahead, take_ahead
+from xclip_cli.video.ahead import prefetch, prefetch_clips
 from xclip_cli.video.memory import NAME, MemoryVideo
 from xclip_cli.video.reader import sample_clip
 from xclip_cli.video.source import as_path, as_paths, check_file
@@ -176,7 +176,7 @@ class Tagger(AbstractContextManager):
         requests = ((path, (path, self.checkpoint.num_frames, self.settings.num_clips)) for path in paths)
         with encoder.pool.session() as pool:
             computing: deque[tuple[list, tuple]] = deque()  # clips, and their scores, which were asked of the device
-            for decoded in decode_ahead(pool, requests, encoder.batch_size, encoder.resize):
+            for decoded in prefetch_clips(pool, requests, encoder.batch_size, encoder.resize):
                 clips = [(path, clip) for path, clip in decoded if isinstance(clip, Clip)]
                 for path, failed in decoded:
                     if isinstance(failed, VideoError):
@@ -210,7 +210,7 @@ class Tagger(AbstractContextManager):
                 known = known.before(max(0, len(known.spans) - 1))  # the last one again: it says how the video ends
                 return path, known, pool.stream(path, self.windowing, self.encoder.resize, len(known.spans))
 
-            for path, known, stream in take_ahead(map(begin, paths), self.settings.workers):
+            for path, known, stream in prefetch(map(begin, paths), self.settings.workers):
                 try:
                     if isinstance(stream, VideoError):
                         raise stream

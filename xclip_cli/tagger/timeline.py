@@ -11,8 +11,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from xclip_cli.video.types import JUMP_SECONDS
+
 _SAME_SECONDS = 1e-6
-_JUMP_SECONDS = 3600.0  # windows that are further apart do not meet
 _SHARE_OF_SQUARES = 0.4  # less than half, so that two labels can hold at once
 
 
@@ -98,7 +99,7 @@ def segments(scored: Scored, rules: Rules, stop_seconds: float) -> list[Found]:
 
 def split_at_jumps(spans: np.ndarray, stop_seconds: float) -> Iterator[tuple[slice, float]]:
     """Yield the windows (W, 2) between jumps of the time stamps, and when that part of the video ends."""
-    jumps = np.flatnonzero(spans[1:, 0] - spans[:-1, 1] > _JUMP_SECONDS) + 1
+    jumps = np.flatnonzero(spans[1:, 0] - spans[:-1, 1] > JUMP_SECONDS) + 1
     for first, stop in pairwise([0, *jumps.tolist(), len(spans)]):
         if first < stop:
             yield slice(first, stop), stop_seconds if stop == len(spans) else float(spans[stop - 1, 1])

@@ -16,7 +16,7 @@ Key = TypeVar("Key")
 T = TypeVar("T")
 
 
-def decode_ahead(
+def prefetch_clips(
     pool: DecodePool | Session, requests: Iterable[tuple[Key, tuple]], batch_size: int = 1, resize: Resize | None = None
 ) -> Iterator[list[tuple[Key, Clip | VideoError]]]:
     """Decoded videos, or why they cannot be, up to ``batch_size`` at a time, in order of completion.
@@ -50,7 +50,7 @@ def _outcome(future: Future) -> Clip | VideoError:
         return error
 
 
-def take_ahead(begun: Iterator[T], count: int) -> Iterator[T]:
+def prefetch(begun: Iterator[T], count: int) -> Iterator[T]:
     """The items in order; up to ``count`` of them, which begin as they are taken, are taken before they are asked for.
 
     The next one is taken when whoever iterates is done with the one before.

@@ -1,13 +1,16 @@
 """libav's side of a file: opened so that it can open nothing else, its streams, packets and frames."""
 
 import math
-from collections.abc import Iterator
+import os
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
 
 import av
 
 from xclip_cli.errors import VideoError
-from xclip_cli.video.source import PROTOCOLS, safe_name
+from xclip_cli.video.source import PROTOCOLS, film_offset, safe_name
 from xclip_cli.video.types import MATROSKA, MP4
 
 # Demuxers that open other files or addresses, capture devices, and those that take any text or bytes for a picture.
@@ -18,6 +21,8 @@ _REFUSED = frozenset(
 )
 _FORMATS = ",".join(sorted({name for group in av.formats_available for name in group.split(",")} - _REFUSED))
 _NOT_SHOWN = av.stream.Disposition.attached_pic | av.stream.Disposition.timed_thumbnails
+_MATROSKA_SEGMENT = b"\x18\x53\x80\x67"
+_MATROSKA_HEAD_BYTES = 4096
 PICTURE_CODECS = ("mjpeg", "png", "bmp", "gif", "webp", "tiff", "jpeg2000", "jpegxl")
 _JUMP_BACK_SECONDS, _JUMP_AHEAD_SECONDS = 1.0, 10.0
 _TS_DISCONT = av.format.Flags.ts_discont.value  # of demuxers whose time stamps may jump ahead where nothing is missing
@@ -121,3 +126,43 @@ def stamp_seconds(frame: av.VideoFrame, by_dts: bool) -> float | None:
 
 def no_frame(name: str) -> VideoError:
     return VideoError(f"{name} has no frame that can be decoded")
+
+
+def is_cut(path: str, format: str, entries: Sequence) -> bool:
+    """Whether the file ends before its container does; False for containers that do not say how long they are.
+
+    ``entries`` are libav's index entries of the video: an MP4 is cut where the last of them lies beyond the file.
+    """
+    size = os.stat(path).st_size - film_offset(path)
+    if format == MP4:
+        return len(entries) > 0 and entries[-1].pos + entries[-1].size > size
+    check = {MATROSKA: _matroska_end, "avi": _riff_end, "flv": _flv_end}.get(format)
+    if check is None:
+        return False
+    with Path(path).open("rb") as file:
+        return check(file, size) > size
+
+
+def _matroska_end(file: BinaryIO, size: int) -> int:
+    head = file.read(_MATROSKA_HEAD_BYTES)
+    at = head.find(_MATROSKA_SEGMENT) + len(_MATROSKA_SEGMENT)
+    if at < len(_MATROSKA_SEGMENT) or at >= len(head) or not head[at]:
+        return 0
+    length = 9 - head[at].bit_length()  # of the number, in bytes (EBML, RFC 8794, section 4)
+    number = int.from_bytes(head[at : at + length], "big") & ~(1 << 7 * length)
+    unknown = number == (1 << 7 * length) - 1
+    return 0 if unknown else at + length + number
+
+
+def _riff_end(file: BinaryIO, size: int) -> int:
+    return 8 + int.from_bytes(file.read(8)[4:], "little")
+
+
+def _flv_end(file: BinaryIO, size: int) -> int:
+    """The end of the file where that is a tag's end, after which the tag's size stands; else beyond it."""
+    file.seek(max(0, size - 4))
+    tag = int.from_bytes(file.read(4), "big")
+    if not 11 <= tag <= size - 4:
+        return size + 1
+    file.seek(size - 4 - tag + 1)
+    return size if int.from_bytes(file.read(3), "big") + 11 == tag else size + 1

@@ -36,7 +36,7 @@ class DecordVideo(Video):
             "it is interlaced": probe.interlaced,
             "its pictures have a margin": probe.cropped,
             "it has several video streams": not probe.only_stream,
-            "its time stamps jump": probe.joined or bool(probe.info.gaps_seconds),
+            "its time stamps jump": probe.has_discontinuity or bool(probe.info.gaps_seconds),
             "of MPEG streams decord loses frames": probe.format in ("mpegts", "mpeg"),
             "decord washes out its high dynamic range": probe.hdr,
             "it is mirrored": probe.display.orientation.is_mirror,
@@ -93,8 +93,8 @@ class DecordVideo(Video):
     def _check(self, time: float) -> None:
         if self._checked:
             return
-        with closing(PyAvVideo(self._path, self._probe, self._threads)) as witness:
-            right = witness.display(witness.frame_at(time)[0])
+        with closing(PyAvVideo(self._path, self._probe, self._threads)) as reference_reader:
+            right = reference_reader.display(reference_reader.frame_at(time)[0])
         ours = self.display(self._shown[1])
         if ours.shape != right.shape or cv2.absdiff(ours, right).mean() > _SAME_PICTURE:
             raise VideoError(f"{shown(self._path)}: decord shows another picture than it should", "try --reader pyav")

@@ -44,7 +44,7 @@ class OpenCvVideo(Video):
             return "its pictures have a margin, which OpenCV squeezes in"
         if probe.codec == "av1":
             return "its FFmpeg has no decoder for AV1"
-        if probe.joined or probe.info.gaps_seconds:
+        if probe.has_discontinuity or probe.info.gaps_seconds:
             return "its time stamps jump"
         if probe.stated_seconds is not None and probe.stated_seconds < probe.info.duration_seconds - _HEADER_SECONDS:
             return f"its header states {probe.stated_seconds:.3f} s, and it has {probe.info.duration_seconds:.3f} s"

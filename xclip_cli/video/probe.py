@@ -1,8 +1,8 @@
-"""What is in a video file, found out before anyone asks for its frames: the same answers for every reader.
+"""The facts of a video file, read once for all readers: streams, size, rotation, clock, length.
 
-One frame is decoded, since only a frame tells how it is turned and woven. Length is that of the packets of the video:
-a header may promise too little (joined or unfinished recordings) or too much (edit lists, cover pictures, sound that
-goes on). Of a container with an index that can be trusted the end is looked at, of any other all packets.
+One frame is decoded, because only a frame tells how it is rotated and whether it is interlaced. The length is that of
+the video's packets: a header may state too little (joined or unfinished recordings) or too much (edit lists, cover
+pictures, longer sound). With a reliable index only the end of the file is read, otherwise all packets.
 """
 
 import os
@@ -22,6 +22,7 @@ from xclip_cli.video.container import (
     PICTURE_CODECS,
     continuous,
     decode,
+    is_cut,
     no_frame,
     open_container,
     shown_stream,
@@ -30,7 +31,6 @@ from xclip_cli.video.container import (
 )
 from xclip_cli.video.display import UPRIGHT, Display, Orientation
 from xclip_cli.video.source import has_moov, read_head, shown
-from xclip_cli.video.structure import is_cut
 from xclip_cli.video.types import (
     JUMP_SECONDS,
     MATROSKA,
@@ -58,16 +58,16 @@ def probe(path: str) -> Probe:
     size = os.stat(path).st_size
     try:
         with open_container(path) as container:
-            found = _look(path, container, trusting=container.format.name in (MP4, MATROSKA))
+            found = _scan_packets(path, container, unchecked=container.format.name in (MP4, MATROSKA))
         if found is None:
             with open_container(path) as container:
-                found = _look(path, container, trusting=False)
+                found = _scan_packets(path, container, unchecked=False)
     except (av.FFmpegError, OSError, ValueError, UnicodeError) as error:
         raise _unreadable(path, head, size) from error
     return found
 
 
-class _Seen:
+class _StreamSummary:
     """What the packets of one stream say, in the order of the file, in seconds: (presented, decoded) and durations."""
 
     def __init__(self, container: av.container.InputContainer, stream: av.VideoStream):
@@ -75,12 +75,12 @@ class _Seen:
         self.stamps: list[tuple[float | None, float | None]] = []
         self.durations: list[float] = []
         self.keys: list[int] = []
-        self.joined = False
+        self.has_discontinuity = False
 
     def packets(self) -> Iterator[av.Packet]:
         """The stream's packets from where the container stands; what they say is noted."""
-        for packet, joined in continuous(self._container, self._stream):
-            self.joined = self.joined or joined
+        for packet, jumped in continuous(self._container, self._stream):
+            self.has_discontinuity = self.has_discontinuity or jumped
             if packet.size and not packet.is_discard:
                 if packet.is_keyframe:
                     self.keys.append(len(self.stamps))
@@ -110,14 +110,14 @@ class _Seen:
         return self._container.format.name == "avi" and all(a < b for a, b in pairwise(presented))
 
 
-def _look(path: str, container: av.container.InputContainer, trusting: bool) -> Probe | None:
+def _scan_packets(path: str, container: av.container.InputContainer, unchecked: bool) -> Probe | None:
     """The facts; None where the container's index was to be trusted and does not lead to the end of the video."""
     stream = _stream(path, container)
     expected = stream.codec_context.width, stream.codec_context.height
-    seen = _Seen(container, stream)
+    seen = _StreamSummary(container, stream)
     packets = seen.packets()
     frame = _first_frame(shown(path), packets)
-    if trusting:
+    if unchecked:
         seen = _last_packets(path, container, stream)
         if seen is None:
             return None
@@ -126,14 +126,14 @@ def _look(path: str, container: av.container.InputContainer, trusting: bool) -> 
             pass
     start = stamp_seconds(frame, seen.by_dts) or 0.0
     stated_fps = float(stream.average_rate or stream.guessed_rate or 0)
-    length = _length(seen, not trusting, start, stated_fps)
+    length = _length(seen, not unchecked, start, stated_fps)
     alone = len(seen.stamps) == 1 and length.last == 0
     if alone and stream.codec_context.name in PICTURE_CODECS and len(container.streams) > 1:
         raise _only_a_cover(path)
     shown_from = _shown_from(container, stream, start)
     gaps = tuple((a + shown_from, b + shown_from) for a, b in length.gaps)
     count = len(seen.stamps)
-    if trusting:  # the index also counts what an edit list hides
+    if unchecked:  # the index also counts what an edit list hides
         count = stream.frames if abs(stream.frames / length.fps - length.duration) < 1.5 / length.fps else None
     width, height = coded = _cropped(frame, expected)
     display = Display(shown(path), width, height, _orientation(frame), _pixel_aspect(stream))
@@ -153,8 +153,8 @@ def _look(path: str, container: av.container.InputContainer, trusting: bool) -> 
         by_dts=seen.by_dts,
         origin_seconds=start - shown_from,
         last_seconds=length.last + shown_from,
-        seekable=trusting,
-        joined=seen.joined,
+        seekable=unchecked,
+        has_discontinuity=seen.has_discontinuity,
         stated_seconds=stated,
         stated_fps=stated_fps,
         missing_seconds=max(0.0, stated - length.duration) if lacks else 0.0,
@@ -209,12 +209,12 @@ def _first_frame(name: str, packets: Iterable[av.Packet]) -> av.VideoFrame:
     raise no_frame(name)
 
 
-def _last_packets(path: str, container: av.container.InputContainer, stream: av.VideoStream) -> _Seen | None:
+def _last_packets(path: str, container: av.container.InputContainer, stream: av.VideoStream) -> _StreamSummary | None:
     """The packets from the last key frame on; None where the container has no index that leads there."""
     unindexed = container.format.name == MP4 and not stream.frames
     if unindexed or is_cut(path, container.format.name, stream.index_entries):
         return None
-    seen = _Seen(container, stream)
+    seen = _StreamSummary(container, stream)
     try:
         container.seek(2**62, stream=stream, backward=True)
         for _ in seen.packets():
@@ -254,7 +254,7 @@ class _Length(NamedTuple):
     gaps: Sequence[tuple[float, float]] = ()
 
 
-def _length(seen: _Seen, whole: bool, start: float, fps: float) -> _Length:
+def _length(seen: _StreamSummary, whole: bool, start: float, fps: float) -> _Length:
     """From the first frame's time ``start``, and all packets or the last ones.
 
     ``fps`` is what the stream says, 0 where it says nothing.

@@ -1,4 +1,4 @@
-"""Frames through PyAV's FFmpeg: what OpenCV would get wrong, woven fields above all, comes out right."""
+"""Frames through PyAV's FFmpeg: what OpenCV would get wrong, interlaced fields above all, comes out right."""
 
 import math
 from collections.abc import Iterator
@@ -18,7 +18,7 @@ _BT709 = 1
 class PyAvVideo(Video):
     """Three frames are at hand, decoded and not converted: the one on display, the one before and the one after.
 
-    A woven frame is deinterlaced (bwdif) with the help of its neighbours.
+    An interlaced frame is deinterlaced (bwdif) with the help of its neighbours.
     """
 
     reader = "pyav"

@@ -57,9 +57,9 @@ class Probe:
     ``stream`` is the index of the one that is shown. ``origin_seconds`` is the time stamp at which the player's clock
     says 0; on that clock the last frame is shown at ``last_seconds``. ``cropped``: only a part of its pictures is meant
     to be seen. Where the index does not lead to any time (``seekable``), ``keys`` (N, 2) does: the number of each
-    packet with a key frame, and its time. ``joined``: time stamps jump, and ``continuous`` mends them; ``by_dts``: see
-    ``stamp_seconds``. ``stated_seconds`` is the length that the header states, None where it states none,
-    ``missing_seconds`` how much of it is not in the file; ``stated_fps`` is the header's frame rate, or 0.
+    packet with a key frame, and its time. ``has_discontinuity``: time stamps jump, and ``continuous`` mends them;
+    ``by_dts``: see ``stamp_seconds``. ``stated_seconds`` is the length that the header states, None where it states
+    none, ``missing_seconds`` how much of it is not in the file; ``stated_fps`` is the header's frame rate, or 0.
     """
 
     info: VideoInfo
@@ -76,7 +76,7 @@ class Probe:
     origin_seconds: float
     last_seconds: float
     seekable: bool
-    joined: bool
+    has_discontinuity: bool
     stated_seconds: float | None
     stated_fps: float
     missing_seconds: float

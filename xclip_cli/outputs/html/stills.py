@@ -7,7 +7,7 @@ from PIL import Image, ImageOps
 
 from xclip_cli.outputs.html import Strip
 from xclip_cli.settings import TagSettings
-from xclip_cli.video.ahead import decode_ahead
+from xclip_cli.video.ahead import prefetch_clips
 from xclip_cli.video.display import Resize
 from xclip_cli.video.pool import DecodePool
 from xclip_cli.video.types import Clip
@@ -27,7 +27,7 @@ def strips(
     workers = min(settings.workers, len(videos)) or 1
     requests = ((video, (video, NUM_PICTURES)) for video in videos)
     with DecodePool(settings.reader, workers, settings.decode_timeout_seconds) as pool:
-        for done, [(video, clip)] in enumerate(decode_ahead(pool, requests, resize=_RESIZE), start=1):
+        for done, [(video, clip)] in enumerate(prefetch_clips(pool, requests, resize=_RESIZE), start=1):
             if isinstance(clip, Clip):
                 found[video] = _strip(clip)
             on_progress(done)
