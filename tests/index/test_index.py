@@ -67,7 +67,7 @@ def test_tags_are_those_of_a_tagger(index, plain_model, videos, timeline):
     window = {"window_seconds": "auto", "threshold": 0.3} if timeline else {"top_k": 2}
     own = {"threshold": 0.3} if timeline else {"top_k": 2}
     with Tagger(plain_model, **window) as tagger:
-        expected = list(tagger.tag_many(paths, LABELS))
+        expected = [tagger.tag(path, LABELS) for path in paths]
     assert index.tag(LABELS, paths, timeline=timeline, **own) == expected
     assert {os.path.realpath(path) for path in paths} <= {result.video for result in index.tag("running, a dog")}
 
