@@ -12,7 +12,7 @@ import pytest
 
 from xclip_cli.errors import VideoError
 from xclip_cli.outputs import annotate as annotating
-from xclip_cli.outputs import burn as burning
+from xclip_cli.outputs import overlay as overlaying
 from xclip_cli.outputs.annotate import annotate, moments
 from xclip_cli.outputs.plots import draw_caption
 from xclip_cli.results import UNKNOWN, Segment, Tag, VideoResult
@@ -79,7 +79,7 @@ def test_captions_are_drawn_as_they_come_and_one_is_kept(tmp_path, monkeypatch):
     video = video_with_sound(tmp_path / "a.mp4", seconds=1)
     spans = [(2.0 * n, 2.0 * n + 2, [[f"label {n}", "0.50"]]) for n in range(1800)]
     hour = VideoInfo(64, 36, 3600.0, 1800, 0.5)
-    monkeypatch.setattr(burning, "probe", lambda path: SimpleNamespace(info=hour))
+    monkeypatch.setattr(overlaying, "probe", lambda path: SimpleNamespace(info=hour))
     drawn, made = [], []
 
     def draw(lines, width, height):
@@ -95,8 +95,8 @@ def test_captions_are_drawn_as_they_come_and_one_is_kept(tmp_path, monkeypatch):
             assert paint(time, grey)[32, 10, 0] == 255
         assert grey[32, 10, 0] == 128
 
-    monkeypatch.setattr(burning, "encode", paint_each)
-    burning.burn(str(video), "", spans, draw, lambda *_: None)
+    monkeypatch.setattr(overlaying, "encode", paint_each)
+    overlaying.overlay(str(video), "", spans, draw, lambda *_: None)
     assert drawn == [f"label {n}" for n in range(1800)]
 
 
@@ -104,18 +104,18 @@ def test_figures_of_captions_are_not_kept(tmp_path, monkeypatch):
     from matplotlib.figure import Figure
 
     video = video_with_sound(tmp_path / "a.mp4", seconds=1)
-    monkeypatch.setattr(burning, "probe", lambda path: SimpleNamespace(info=VideoInfo(320, 180, 30.0, 30, 1.0)))
+    monkeypatch.setattr(overlaying, "probe", lambda path: SimpleNamespace(info=VideoInfo(320, 180, 30.0, 30, 1.0)))
 
     def paint_each(path, found, start, end, output, on_progress, paint, changes):
         for time in range(10):
             paint(float(time), np.zeros((180, 320, 3), np.uint8))
         assert sum(issubclass(type(thing), Figure) for thing in gc.get_objects()) <= before + 1
 
-    monkeypatch.setattr(burning, "encode", paint_each)
+    monkeypatch.setattr(overlaying, "encode", paint_each)
     gc.collect()
     before = sum(issubclass(type(thing), Figure) for thing in gc.get_objects())
     spans = [(float(n), n + 1.0, [[f"label {n}", "0.50"]]) for n in range(10)]
-    burning.burn(str(video), "", spans, draw_caption, lambda *_: None)
+    overlaying.overlay(str(video), "", spans, draw_caption, lambda *_: None)
 
 
 def test_a_caption_changes_while_one_picture_stands(tmp_path):

@@ -7,7 +7,7 @@ import pytest
 from xclip_cli import outputs
 from xclip_cli.errors import OutputError, UsageError
 from xclip_cli.labels import from_names
-from xclip_cli.outputs.journal import Journal, Scratch
+from xclip_cli.outputs.journal import Journal, MemoryJournal
 from xclip_cli.results import Segment, Tag, VideoResult
 from xclip_cli.runs import batch
 from xclip_cli.settings import TagSettings
@@ -187,7 +187,7 @@ def test_an_unreadable_folder_is_a_result_without_the_engine_and_in_its_place():
 
     labels = from_names(["running"])
     job = batch.Batch(["a", "b", "c"], labels, TagSettings(), engine, unreadable={"b": "cannot be listed"})
-    with Scratch() as record:
+    with MemoryJournal() as record:
         assert len(list(job.run(record))) == 3 and job.failed == 1
         results = list(job.results)
     assert [(result.video, result.error) for result in results] == [("a", None), ("b", "cannot be listed"), ("c", None)]

@@ -1,4 +1,4 @@
-"""The Ray engine: what a station does, and real clusters of several processes on this machine, some of which die."""
+"""The Ray engine: what an actor does, and real clusters of several processes on this machine, some of which die."""
 
 import importlib.util
 import json
@@ -18,7 +18,7 @@ import pytest
 from xclip_cli.errors import XclipError
 from xclip_cli.labels import from_names
 from xclip_cli.runs import ray
-from xclip_cli.runs.ray import MAX_DEATHS, Station
+from xclip_cli.runs.ray import MAX_DEATHS, Actor
 from xclip_cli.settings import TagSettings
 
 LABELS = ["--labels", "running,dunking,a dog"]
@@ -41,32 +41,32 @@ def test_an_address_without_ray_is_refused(xclip, clips, name):
 def test_devices_are_dealt_out_by_ray(xclip, toy_model, clips):
     pytest.importorskip("ray")
     done = xclip("tag", clips, "--model", toy_model, *LABELS, "--engine", "ray", "--device", "cuda:1")
-    assert done.returncode == 2 and "Ray deals out the devices" in done.stderr
+    assert done.returncode == 2 and "Ray assigns the devices" in done.stderr
 
 
-def test_a_station_tags_as_the_program_does(toy_model, clips):
+def test_an_actor_tags_as_the_program_does(toy_model, clips):
     from xclip_cli import Tagger
 
     names, settings = from_names("running,dunking,a dog"), TagSettings(model=toy_model, workers=1)
-    station, plain = Station(), json.loads(json.dumps([asdict(settings), asdict(names)]))
-    about = station.open(*plain, str(clips))
+    actor, plain = Actor(), json.loads(json.dumps([asdict(settings), asdict(names)]))
+    about = actor.open(*plain, str(clips))
     tagger = Tagger(toy_model, names, workers=1)
     assert about["fingerprint"] == tagger.checkpoint.fingerprint and about["room"] >= 4
     videos = [*map(str, clips.iterdir()), str(clips / "gone.mp4")]
     expected = {result.video: result for result in tagger.tag_many(videos)}
     for turn in (videos[:3], videos[3:], videos):  # each time anew: the last one is finished when no more is to come
-        assert dict(answers(station, turn)) == {video: expected[video] for video in turn}
+        assert dict(answers(actor, turn)) == {video: expected[video] for video in turn}
 
 
-def test_a_station_without_labels_embeds_as_the_program_does(toy_model, clips):
+def test_an_actor_without_labels_embeds_as_the_program_does(toy_model, clips):
     from xclip_cli.errors import VideoError
     from xclip_cli.tagger.encoder import Encoder
 
-    station = Station()
-    station.open(asdict(TagSettings(model=toy_model, workers=1)), None, str(clips))
+    actor = Actor()
+    actor.open(asdict(TagSettings(model=toy_model, workers=1)), None, str(clips))
     videos = [*map(str, clips.iterdir()), str(clips / "gone.mp4")]
     expected = dict(Encoder(toy_model, workers=1).embed_many(iter(videos)))
-    found = pickle.loads(pickle.dumps(dict(answers(station, videos))))
+    found = pickle.loads(pickle.dumps(dict(answers(actor, videos))))
     assert found.keys() == expected.keys()
     for video, ours in expected.items():
         if isinstance(ours, VideoError):
@@ -75,16 +75,16 @@ def test_a_station_without_labels_embeds_as_the_program_does(toy_model, clips):
             assert np.array_equal(found[video].windows, ours.windows) and np.array_equal(found[video].whole, ours.whole)
 
 
-def answers(station, videos):
-    found = station.exchange([*videos, None])
+def answers(actor, videos):
+    found = actor.exchange([*videos, None])
     while len(found) < len(videos):
-        found += station.exchange([])
+        found += actor.exchange([])
     return found
 
 
-def test_a_station_without_the_model_says_so(tmp_path):
+def test_an_actor_without_the_model_says_so(tmp_path):
     settings = asdict(TagSettings(model=str(tmp_path / "gone.safetensors")))
-    about = Station().open(settings, asdict(from_names("a,b")), str(tmp_path))
+    about = Actor().open(settings, asdict(from_names("a,b")), str(tmp_path))
     assert "gone.safetensors" in about["error"] and about["node"]
 
 
@@ -135,8 +135,8 @@ def descendants(pid: int) -> dict[int, str]:
     return {child: name for child, name in names.items() if child != pid and below(child)}
 
 
-def stations(pid: int) -> list[int]:
-    return [child for child, name in descendants(pid).items() if name.startswith("ray::Station")]
+def actors(pid: int) -> list[int]:
+    return [child for child, name in descendants(pid).items() if name.startswith("ray::Actor")]
 
 
 def alive(pids) -> list[int]:
@@ -175,7 +175,7 @@ def test_a_worker_that_is_killed_costs_no_row_and_leaves_nothing_behind(toy_mode
     arguments = on_ray(many, "--model", toy_model, *LABELS, "-o", there)
     process = started(arguments, tmp_path / "there.csv.journal", lines=8)
     processes = descendants(process.pid)
-    found = stations(process.pid)
+    found = actors(process.pid)
     assert len(found) == os.cpu_count() or len(found) > 1
     os.kill(found[0], signal.SIGKILL)
     _, said = process.communicate(timeout=400)
@@ -195,7 +195,7 @@ def test_an_index_that_a_worker_died_for_is_that_of_one_machine(toy_model, many,
     process = subprocess.Popen(arguments, stderr=subprocess.PIPE, text=True, env=environment())
     while process.poll() is None and not any(file.stat().st_size for file in there.glob("*.rows")):
         time.sleep(0.01)
-    found = stations(process.pid)
+    found = actors(process.pid)
     os.kill(found[0], signal.SIGKILL)
     _, said = process.communicate(timeout=400)
     assert process.returncode == 1 and "60 videos indexed (0 before), 2 failed" in said, said
@@ -234,12 +234,10 @@ def test_a_video_that_ends_every_worker_is_a_failed_one(toy_model, bikes, tmp_pa
     process = subprocess.Popen(arguments, stderr=subprocess.PIPE, text=True, env=environment())
     kills = 0
     while process.poll() is None and kills < MAX_DEATHS:
-        for station in stations(process.pid):
-            if any("xclip_cli.video.worker" in name for name in descendants(station).values()) and works_on(
-                station, long
-            ):
-                os.kill(station, signal.SIGKILL)
-                kills += gone([station])
+        for actor in actors(process.pid):
+            if any("xclip_cli.video.worker" in name for name in descendants(actor).values()) and works_on(actor, long):
+                os.kill(actor, signal.SIGKILL)
+                kills += gone([actor])
         time.sleep(0.05)
     _, said = process.communicate(timeout=400)
     assert process.returncode == 1 and kills == MAX_DEATHS, said
@@ -249,9 +247,9 @@ def test_a_video_that_ends_every_worker_is_a_failed_one(toy_model, bikes, tmp_pa
     assert len({row.split(",")[0] for row in rows[1:] if "ended its worker" not in row}) == 6
 
 
-def works_on(station: int, video) -> bool:
-    """Whether a decoder of the station has the video open."""
-    for child in descendants(station):
+def works_on(actor: int, video) -> bool:
+    """Whether a decoder of the actor has the video open."""
+    for child in descendants(actor):
         try:
             links = [os.readlink(f"/proc/{child}/fd/{fd}") for fd in os.listdir(f"/proc/{child}/fd")]
         except OSError:

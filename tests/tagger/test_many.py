@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from xclip_cli.labels import from_names
-from xclip_cli.outputs.journal import Journal, Scratch
+from xclip_cli.outputs.journal import Journal, MemoryJournal
 from xclip_cli.results import Segment, Tag, VideoResult
 from xclip_cli.runs import batch
 from xclip_cli.settings import TagSettings
@@ -68,7 +68,7 @@ def test_memory_does_not_grow_with_results(tmp_path):
 def test_results_are_read_back_and_not_kept(tmp_path, with_output):
     videos = names(1000)
     job = new_job(videos)
-    with Journal(tmp_path / "o.csv") if with_output else Scratch() as record:
+    with Journal(tmp_path / "o.csv") if with_output else MemoryJournal() as record:
         assert sum(1 for _ in job.run(record)) == 1000
         assert sum(type(x) is VideoResult for x in gc.get_objects()) < 10
         assert [found.video for found in job.results] == videos

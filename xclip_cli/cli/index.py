@@ -71,8 +71,8 @@ def _build(opened, store, paths: list[str], recursive: bool, cluster: str | None
 
     started = time.perf_counter()
     named, listed = options.read_paths(paths)
-    found = find_videos(named, recursive, listed, on_skip=view.tell_skipped if verbose and not quiet else None)
-    view.count_skipped(found, quiet)
+    found = find_videos(named, recursive, listed, on_skip=view.print_skipped if verbose and not quiet else None)
+    view.print_skip_counts(found, quiet)
     update = progress.Bar("indexing", len(found.videos), quiet, "videos/s")
     with progress.spinner("loading the model", quiet):
         embed = None

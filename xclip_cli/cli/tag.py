@@ -69,7 +69,7 @@ def tag(
         from xclip_cli.cli import tag_files
         from xclip_cli.cli import tag_view as view
         from xclip_cli.labels import typed
-        from xclip_cli.outputs.journal import Journal, Scratch
+        from xclip_cli.outputs.journal import Journal, MemoryJournal
         from xclip_cli.runs import batch, ray, shards
 
     started = time.perf_counter()
@@ -86,20 +86,20 @@ def tag(
     format_name = view.choose_format(format.value if format else None, output, target)
     chosen = view.choose_shard(shard, format_name)
     named, listed = options.read_paths(paths)
-    found = batch.find_videos(named, recursive, listed, target, view.tell_skipped if verbose and not quiet else None)
+    found = batch.find_videos(named, recursive, listed, target, view.print_skipped if verbose and not quiet else None)
     found, part = shards.cut(found, chosen)
     if target:
         batch.check_output(target, found.videos, overwrite, format_name)
-    beside = tag_files.Beside(report, annotate, write_sidecars, remove_tags, dry_run)
-    beside.check(target or cut, found.videos, overwrite)
+    extra = tag_files.ExtraOutputs(report, annotate, write_sidecars, remove_tags, dry_run)
+    extra.check(target or cut, found.videos, overwrite)
     if cut is not None:
         view.prepare_cuts(cut, settings)
-    view.count_skipped(found, quiet)
+    view.print_skip_counts(found, quiet)
     if remove_tags:
-        raise typer.Exit(1 if beside.remove(found.videos, quiet) else 0)
+        raise typer.Exit(1 if extra.remove(found.videos, quiet) else 0)
     with progress.spinner("loading the model", quiet):
         checkpoint = open_checkpoint(model)
-    beside.check_labels(bool(labels or labels_file or labelset or checkpoint.default_labels))
+    extra.check_labels(bool(labels or labels_file or labelset or checkpoint.default_labels))
     label_set = typed.choose(labels, labels_file, labelset, checkpoint.default_labels)
     label_set = typed.with_background(label_set, background)
     with ExitStack() as stack:
@@ -109,7 +109,7 @@ def tag(
             tagging = partial(ray.tag, checkpoint=checkpoint, address=cluster) if cluster else None
         job = batch.Batch(found.videos, label_set, settings, tagging, found.unreadable, checkpoint, part)
         view.announce(job, labels or (), quiet, verbose)
-        journal = stack.enter_context(Journal(target) if target else Scratch())
+        journal = stack.enter_context(Journal(target) if target else MemoryJournal())
         bar = target is not None or not console.stdout_is_terminal()  # results on the terminal are progress enough
         shown = view.watch(job, job.run(journal, fresh=overwrite), bar, strict, quiet, verbose)
         if target:
@@ -118,7 +118,7 @@ def tag(
                 console.print_named("red", "failed:", f"{video}: {reason}")
         else:
             view.print_results(format_name, batch.in_order(found.videos, shown), len(found.videos))
-        lost = beside.write(job, quiet)
+        lost = extra.write(job, quiet)
         view.summarise(job, target, time.perf_counter() - started, quiet, verbose)
         uncut = view.cut_segments(job, cut, quiet) if cut is not None else 0
     raise typer.Exit(1 if job.failed or uncut or lost else 0)

@@ -15,7 +15,7 @@ from xclip_cli.settings import TagSettings
 
 
 @dataclass(frozen=True)
-class Beside:
+class ExtraOutputs:
     """What was asked for beside rows. ``check`` before anything is tagged, ``write`` when all is."""
 
     report: Path | None

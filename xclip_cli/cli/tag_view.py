@@ -83,12 +83,12 @@ def indexed_tags(
         yield engine
 
 
-def tell_skipped(path: str, reason: str) -> None:
+def print_skipped(path: str, reason: str) -> None:
     """Names on stderr a file that is left out."""
     console.err().print(f"[dim]skipped ({reason}): {console.shown(path)}[/]")
 
 
-def count_skipped(found: Found, quiet: bool) -> None:
+def print_skip_counts(found: Found, quiet: bool) -> None:
     """Says on stderr what holds no video, and in one line how many files were left out and why."""
     for line in () if quiet else found.warnings:
         console.print_warning(line)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from xclip_cli.errors import OutputError
 from xclip_cli.files import one_line, replacing
-from xclip_cli.outputs.burn import burn
+from xclip_cli.outputs.overlay import overlay
 from xclip_cli.outputs.plots import draw_caption
 from xclip_cli.results import Tag, VideoResult
 from xclip_cli.settings import TagSettings
@@ -62,4 +62,6 @@ def _captions(result: VideoResult) -> Iterator[tuple[float, float, list[tuple[st
 def main() -> None:
     """The program of the process: a video, an output and captions as JSON on standard input."""
     video, output, captions = json.load(sys.stdin)
-    report_to_parent(video, "annotated", lambda on_progress: burn(video, output, captions, draw_caption, on_progress))
+    report_to_parent(
+        video, "annotated", lambda on_progress: overlay(video, output, captions, draw_caption, on_progress)
+    )

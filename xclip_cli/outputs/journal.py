@@ -104,13 +104,13 @@ def _last_line(path: Path) -> tuple[int, bytes]:
     return stop, last
 
 
-class Scratch:
+class MemoryJournal:
     """What stands for the journal of a run without an output: in memory, above 64 MB in a file without a name."""
 
     def __init__(self):
         self._file = SpooledTemporaryFile(max_size=2**26)  # noqa: SIM115
 
-    def __enter__(self) -> "Scratch":
+    def __enter__(self) -> "MemoryJournal":
         return self
 
     def __exit__(self, *_) -> None:

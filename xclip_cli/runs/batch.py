@@ -4,7 +4,7 @@ import errno
 import os
 from base64 import b64decode, b64encode
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,7 +14,7 @@ from xclip_cli import __version__, outputs
 from xclip_cli.errors import OutputError, UsageError
 from xclip_cli.files import check_destination, checked, hash_file, identity, make_folder
 from xclip_cli.labels import LabelSet
-from xclip_cli.outputs.journal import Journal, Scratch, video_key
+from xclip_cli.outputs.journal import Journal, MemoryJournal, video_key
 from xclip_cli.results import VideoResult
 from xclip_cli.runs.find import Finder, Found, is_pattern
 from xclip_cli.runs.shards import Part
@@ -160,7 +160,7 @@ class Batch:
 
     The journal beside an output records every finished video; a later run with the same model, labels and settings
     tags only what is missing, failed or changed. Those of the videos that `unreadable` gives a reason for fail
-    unopened. `engine` (see `engines`) tags the rest, and is given each video when it asks for it; None: the local one.
+    unopened. `engine` tags the rest, and is given each video when it asks for it; None: a Tagger in this process.
     What it has of `made_with` decides its results too, where they are not those of the local one.
     `checkpoint` is the settings' model, where it is open already; `part` says which shard the videos are.
     Raises OutputError and UsageError before anything is tagged.
@@ -187,7 +187,7 @@ class Batch:
         self.on_progress: Callable[[float, float], None] = lambda seconds, end: None  # see Tagger
         self.resumed = self.failed = 0
         self.finished = 0  # of the videos, those from the journal included
-        self._record: Journal | Scratch | None = None
+        self._record: Journal | MemoryJournal | None = None
         self._places: dict[str, int | None] = dict.fromkeys(videos)  # where in the record each one's result is
         self._keys: dict[str, str] = {}  # of the videos that the engine has
 
@@ -196,7 +196,7 @@ class Batch:
         """The results so far, in the order of the videos, read back one by one while the record of the run is open."""
         return (self._record.read(place) for place in self._places.values() if place is not None)
 
-    def run(self, record: Journal | Scratch, fresh: bool = False) -> Iterator[VideoResult]:
+    def run(self, record: Journal | MemoryJournal, fresh: bool = False) -> Iterator[VideoResult]:
         """Tags what a journal does not hold (all of it if `fresh`) and gives each result as it is finished."""
         self._record = record
         if isinstance(record, Journal):
@@ -249,14 +249,14 @@ class Batch:
             yield VideoResult(video, self.checkpoint.name, self.label_set.name, error=reason)
         if self.finished < len(self._places):
             waiting = (video for video, place in self._places.items() if place is None)
-            engine = self._engine or self._local_engine
-            yield from engine(map(self._begin, waiting), self.label_set, self.settings)
+            if self._engine is not None:
+                yield from self._engine(map(self._begin, waiting), self.label_set, self.settings)
+                return
+            from xclip_cli.tagger.tagger import Tagger  # here, since it takes torch
 
-    @property
-    def _local_engine(self) -> Engine:
-        from xclip_cli.runs import local  # here, since it takes torch
-
-        return partial(local.tag, checkpoint=self.checkpoint, memory=self._memory, on_progress=self.on_progress)
+            with Tagger(self.checkpoint, self.label_set, self.settings) as tagger:
+                videos = map(self._begin, waiting)
+                yield from tagger.tag_many(videos, memory=self._memory, on_progress=self.on_progress)
 
     def _begin(self, video: str) -> str:
         """Notes what the file is like before it is tagged, so that a change in between is seen by the next run."""

@@ -1,7 +1,7 @@
-"""A Ray cluster: stations, each with a model on a GPU or on some CPUs and decoders of its own.
+"""A Ray cluster: actors, each with a model on a GPU or on some CPUs and decoders of its own.
 
-A station has a few more videos than it can work on at once, and gives results as they are finished. Where it dies, what
-it had is tried again, each video alone: one that ends its station every time is a failed video, and costs no other.
+An actor has a few more videos than it can work on at once, and gives results as they are finished. Where it dies, what
+it had is tried again, each video alone: one that ends its actor every time is a failed video, and costs no other.
 """
 
 import importlib.util
@@ -69,10 +69,10 @@ def _answers(
     videos: Iterable[str], label_set: LabelSet | None, settings: TagSettings, checkpoint, address: str
 ) -> Generator[Answer]:
     if settings.device not in ("auto", "cpu", "cuda"):
-        raise UsageError(f"--device is {settings.device!r}: Ray deals out the devices", "use auto, cpu or cuda")
+        raise UsageError(f"--device is {settings.device!r}: Ray assigns the devices", "use auto, cpu or cuda")
     ray = _connect(address)
     try:
-        yield from _Crew(ray, label_set, settings, checkpoint).run(iter(videos))
+        yield from ActorPool(ray, label_set, settings, checkpoint).run(iter(videos))
     finally:
         ray.shutdown()
 
@@ -122,7 +122,7 @@ def _check_cluster(address: str) -> None:
         raise ConnectionError(lines[-1]) from error
 
 
-class Station:
+class Actor:
     """What lives on the cluster: a Tagger in a thread, between a queue of videos and one of what it finds."""
 
     def __init__(self):
@@ -186,8 +186,8 @@ def _label_set(labels, background, calibration: dict | None, **plain) -> LabelSe
 
 
 @dataclass(eq=False)
-class _Hand:
-    """A station as seen from here: the call that it has not answered yet, and the videos it has, by their paths."""
+class _ActorState:
+    """An actor as seen from here: the call that it has not answered yet, and the videos it has, by their paths."""
 
     actor: object
     call: object
@@ -196,72 +196,72 @@ class _Hand:
     closed: bool = False  # it knows that no more come before those that it has are finished
 
 
-class _Crew:
-    """The stations of one run."""
+class ActorPool:
+    """The actors of one run."""
 
     def __init__(self, ray, label_set: LabelSet | None, settings: TagSettings, checkpoint):
         self._ray, self._checkpoint, self._folder = ray, checkpoint, os.getcwd()
         self._job = asdict(settings), label_set and asdict(label_set), self._folder
         self._most, self._wants = _room(ray.nodes(), settings)
-        self._hands: list[_Hand] = []
+        self._actors: list[_ActorState] = []
         self._fresh: Iterator[str] = iter(())
         self._exhausted = False
-        self._suspects: deque[str] = deque()  # videos that a station had when it died
+        self._retry: deque[str] = deque()  # videos that an actor had when it died
         self._deaths: Counter[str] = Counter()
-        self._unopened = 0  # stations in a row that died before they were open
+        self._unopened = 0  # actors in a row that died before they were open
 
     def run(self, videos: Iterator[str]) -> Iterator[Answer]:
-        """What stations find in each video, in order of completion."""
+        """What actors find in each video, in order of completion."""
         first = list(islice(videos, self._most))
         self._fresh = chain(first, videos)
-        self._hands = [self._hire() for _ in first]
+        self._actors = [self._start_actor() for _ in first]
         while True:
-            for hand in self._hands:
-                if hand.call is None:
-                    self._supply(hand)
-            if self._exhausted and not self._suspects and not any(hand.given for hand in self._hands):
+            for state in self._actors:
+                if state.call is None:
+                    self._supply(state)
+            if self._exhausted and not self._retry and not any(state.given for state in self._actors):
                 return
-            calls = {hand.call: hand for hand in self._hands if hand.call is not None}
+            calls = {state.call: state for state in self._actors if state.call is not None}
             [ready], _ = self._ray.wait(list(calls), num_returns=1)
             yield from self._answer(calls[ready])
 
-    def _hire(self) -> _Hand:
-        actor = self._ray.remote(Station).options(**self._wants).remote()
-        return _Hand(actor, actor.open.remote(*self._job))
+    def _start_actor(self) -> _ActorState:
+        actor = self._ray.remote(Actor).options(**self._wants).remote()
+        return _ActorState(actor, actor.open.remote(*self._job))
 
-    def _supply(self, hand: _Hand) -> None:
-        """Gives a station what it has room for: new videos; or a suspect, with nothing beside it."""
-        hand.closed = hand.closed and bool(hand.given)
+    def _supply(self, state: _ActorState) -> None:
+        """Gives an actor what it has room for: new videos; or a video to retry, with nothing beside it."""
+        state.closed = state.closed and bool(state.given)
         more: list[str] = []
-        if self._suspects and not hand.given:
-            more, hand.closed = [self._suspects.popleft()], True
-        elif not hand.closed:
-            more = list(islice(self._fresh, hand.room - len(hand.given)))
-            if len(hand.given) + len(more) < hand.room:
-                self._exhausted = hand.closed = True
+        if self._retry and not state.given:
+            more, state.closed = [self._retry.popleft()], True
+        elif not state.closed:
+            more = list(islice(self._fresh, state.room - len(state.given)))
+            if len(state.given) + len(more) < state.room:
+                self._exhausted = state.closed = True
         paths = {os.path.join(self._folder, video): video for video in more}
-        hand.given |= paths
-        if hand.given:
-            hand.call = hand.actor.exchange.remote([*paths, *[None] * hand.closed])
+        state.given |= paths
+        if state.given:
+            state.call = state.actor.exchange.remote([*paths, *[None] * state.closed])
 
-    def _answer(self, hand: _Hand) -> Iterator[Answer]:
-        call, hand.call = hand.call, None
+    def _answer(self, state: _ActorState) -> Iterator[Answer]:
+        call, state.call = state.call, None
         try:
             answer = self._ray.get(call)
         except self._ray.exceptions.RayError as error:
             cause = getattr(error, "cause", None)
-            if isinstance(cause, XclipError):  # the station lives, its model does not work: no other would do better
+            if isinstance(cause, XclipError):  # the actor lives, its model does not work: no other would do better
                 raise type(cause)(cause.message, cause.hint) from error
-            yield from self._replace(hand, error)
+            yield from self._replace(state, error)
             return
-        if not hand.room:
-            hand.room, self._unopened = self._admitted(answer), 0
+        if not state.room:
+            state.room, self._unopened = self._admitted(answer), 0
             return
         for path, found in answer:
-            yield hand.given.pop(path), found
+            yield state.given.pop(path), found
 
     def _admitted(self, about: dict) -> int:
-        """How many videos a station that is open has room for. Raises ModelError, XclipError."""
+        """How many videos an actor that is open has room for. Raises ModelError, XclipError."""
         node = f"the node {about['node']!r}"
         if "error" in about:
             raise ModelError(f"on {node}: {about['error']}", about["hint"])
@@ -274,25 +274,25 @@ class _Crew:
             raise ModelError(f"{node} has another file of the model {name!r}", "copy the same to every node")
         return about["room"]
 
-    def _replace(self, hand: _Hand, error: Exception) -> Iterator[Answer]:
-        """Another station for one that died; gives the videos that died with it too often."""
-        self._hands.remove(hand)
-        self._ray.kill(hand.actor)
-        self._unopened += not hand.room
+    def _replace(self, state: _ActorState, error: Exception) -> Iterator[Answer]:
+        """Another actor for one that died; gives the videos that died with it too often."""
+        self._actors.remove(state)
+        self._ray.kill(state.actor)
+        self._unopened += not state.room
         if self._unopened == MAX_DEATHS:
-            raise XclipError(f"stations of the Ray cluster die before they are open: {_line(error)}")
-        for video in hand.given.values():
+            raise XclipError(f"actors of the Ray cluster die before they are open: {_line(error)}")
+        for video in state.given.values():
             self._deaths[video] += 1
             if self._deaths[video] < MAX_DEATHS:
-                self._suspects.append(video)
+                self._retry.append(video)
                 continue
             reason = f"{shown(video)} ended its worker {MAX_DEATHS} times: {_line(error)}"
             yield video, VideoError(reason)
-        self._hands.append(self._hire())
+        self._actors.append(self._start_actor())
 
 
 def _room(nodes: Iterable[dict], settings: TagSettings) -> tuple[int, dict]:
-    """How many stations the nodes hold, and what each takes: CPUs for its decoders, and a GPU where there are."""
+    """How many actors the nodes hold, and what each takes: CPUs for its decoders, and a GPU where there are."""
     resources = [node["Resources"] for node in nodes if node["Alive"]]
     on_cpus = [int(has.get("CPU", 0)) // settings.workers for has in resources]
     on_gpus = [min(slots, int(has.get("GPU", 0))) for slots, has in zip(on_cpus, resources, strict=True)]
@@ -303,7 +303,7 @@ def _room(nodes: Iterable[dict], settings: TagSettings) -> tuple[int, dict]:
         return sum(on_cpus), wants
     gpu = " and a GPU" if settings.device == "cuda" else ""
     raise XclipError(
-        f"no node of the Ray cluster has the {settings.workers} CPUs{gpu} that a station takes", "give fewer --workers"
+        f"no node of the Ray cluster has the {settings.workers} CPUs{gpu} that an actor takes", "give fewer --workers"
     )
 
 

@@ -16,7 +16,7 @@ Lines = list[tuple[str, str]]
 Drawn = tuple[int, int, np.ndarray]
 
 
-def burn(
+def overlay(
     path: str,
     output: str,
     captions: Sequence[tuple[float, float, Lines]],
