@@ -178,7 +178,7 @@ try:
     main()
 except SystemExit as stop:
     assert not stop.code, stop.code
-print([name for name in ("torch", "cv2", "av", "open_clip", "safetensors") if name in sys.modules])
+print([name for name in ("torch", "cv2", "av", "open_clip", "xclip_cli.checkpoint.load") if name in sys.modules])
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert done.stdout == first.stdout + "[]\n", done.stderr

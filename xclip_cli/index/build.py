@@ -1,4 +1,4 @@
-"""Videos -> an index: what is new or changed meets the model, what is known is left alone."""
+"""Add new and changed videos to an index, and tag indexed videos without decoding them."""
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -24,7 +24,7 @@ Embed = Callable[[Iterator[str]], Iterator[tuple[str, Embeddings | VideoError]]]
 
 
 def collection_of(checkpoint: Checkpoint, settings: TagSettings) -> Collection:
-    """What an index would hold of the model and these windows, before it holds anything."""
+    """Return the empty collection that an index of this model and these windows begins with."""
     window = settings.window_seconds, settings.stride_seconds, settings.scenes
     how = Windowing.of(checkpoint.num_frames, *window)
     weights = None if checkpoint.identity else content_sha256(checkpoint.path)
@@ -33,10 +33,11 @@ def collection_of(checkpoint: Checkpoint, settings: TagSettings) -> Collection:
 
 
 class Build:
-    """A run over videos that ends with them in an index: iterate over `run()`.
+    """Adds videos to an index: iterate over `run()`.
 
-    ``wanted`` is what `collection_of` gives; ``embed`` reads videos so, in any order; those that ``unreadable`` gives a
-    reason for fail unopened. Raises UsageError where the index has this model with other windows, StoreError.
+    ``wanted`` comes from `collection_of`. ``embed`` yields the embeddings of videos in any order. ``unreadable`` maps
+    videos that are not opened to the reason. Raises UsageError if the index has this model with other windows,
+    StoreError.
     """
 
     def __init__(
@@ -49,11 +50,11 @@ class Build:
     ):
         self._videos, self._unreadable = videos, unreadable
         self._embed, self._store = embed, store
-        self._known = store.begin(wanted)
+        self._collection = store.begin(wanted)
         self.before = self.finished = self.failed = self.windows = 0
 
     def run(self) -> Iterator[VideoResult]:
-        """One result, without segments, per video that the index did not know; ``error`` says why it takes one not."""
+        """Yield a result without segments per new or changed video; ``error`` says why one was not added."""
         readable = [video for video in self._videos if video not in self._unreadable]
         new = [video for video in readable if not self._is_known(video)]
         self.before = self.finished = len(readable) - len(new)
@@ -61,40 +62,40 @@ class Build:
             yield self._result(video, {"error": reason})
         stamps: dict[str, Stamp | None] = {}
 
-        def begun() -> Iterator[str]:
+        def stamped() -> Iterator[str]:
             for video in new:
                 stamps[video] = Stamp.of(video)
                 yield video
 
-        for video, found in self._embed(begun()):
-            yield self._result(video, self._outcome(video, stamps.pop(video), found))
+        for video, embeddings in self._embed(stamped()):
+            yield self._result(video, self._outcome(video, stamps.pop(video), embeddings))
 
     def _result(self, video: str, outcome: dict) -> VideoResult:
         self.finished += 1
         self.failed += "error" in outcome
-        return VideoResult(video, self._known.model, "", **outcome)
+        return VideoResult(video, self._collection.model, "", **outcome)
 
-    def _outcome(self, video: str, stamp: Stamp | None, found: Embeddings | VideoError) -> dict:
-        if isinstance(found, VideoError):
-            return {"error": found.message}
-        if not all(np.isfinite(features).all() for features in (found.windows, found.whole)):
+    def _outcome(self, video: str, stamp: Stamp | None, embeddings: Embeddings | VideoError) -> dict:
+        if isinstance(embeddings, VideoError):
+            return {"error": embeddings.message}
+        if not all(np.isfinite(features).all() for features in (embeddings.windows, embeddings.whole)):
             return {"error": f"{shown(video)}: the model gives features of it that are no finite numbers"}
         digest = hash_file(Path(video))
         if Stamp.of(video) != stamp:
             return {"error": f"{shown(video)} changed while it was read: run the same command again"}
-        self._store.add(self._known, os.path.realpath(video), stamp, digest, found)
-        self.windows += len(found.windows)
-        return {"warnings": found.timeline_warnings, "reader": found.reader}
+        self._store.add(self._collection, os.path.realpath(video), stamp, digest, embeddings)
+        self.windows += len(embeddings.windows)
+        return {"warnings": embeddings.timeline_warnings, "reader": embeddings.reader}
 
     def _is_known(self, video: str) -> bool:
-        """Whether the index has these bytes; if only their path or time of change is new, that is noted in it."""
+        """Whether the index has these bytes. A new path or modification time is recorded in it."""
         path, stamp = os.path.realpath(video), Stamp.of(video)
         if stamp is None:
             return False
-        entry = self._store.entry(self._known, path)
+        entry = self._store.entry(self._collection, path)
         if entry is not None and entry.stamp == stamp:
             return True
-        moved = (other for other in self._store.of_size(self._known, stamp.size) if Stamp.of(other.path) is None)
+        moved = (other for other in self._store.of_size(self._collection, stamp.size) if Stamp.of(other.path) is None)
         candidates = list(moved) if entry is None else [entry] if entry.stamp.size == stamp.size else []
         try:
             digest = candidates and hash_file(Path(path))
@@ -107,10 +108,11 @@ class Build:
 
 
 class IndexedTags:
-    """Calling it with videos gives what `Tagger` gives of them, from ``store``; those that it lacks fail.
+    """An engine that tags videos from their embeddings in ``store``, with the results that `Tagger` gives.
 
-    ``warnings`` says where the numbers are not those of tagging itself, ``made_with`` why, for a journal. Raises
-    UsageError where the index has nothing of the model, or other windows than the settings ask for.
+    A video that is not in the index is a result with ``error`` set. ``warnings`` say where scores differ from those of
+    `Tagger`; ``made_with`` records that for a journal. Raises UsageError if the index has no collection of the model,
+    or one with other windows than the settings.
     """
 
     def __init__(self, store: Store, checkpoint: Checkpoint, settings: TagSettings):
@@ -118,9 +120,9 @@ class IndexedTags:
             raise UsageError("an index has one view of a video: no --num-clips or --num-crops with --from-index")
         self._store, encoder = store, Encoder(checkpoint, settings)
         wanted, timeline = collection_of(checkpoint, settings), settings.window_seconds is not None
-        self._known = store.find(wanted.model, fingerprint=wanted.fingerprint)
+        self._collection = store.find(wanted.model, fingerprint=wanted.fingerprint)
         seen = wanted.recipe._asdict() if timeline else {"dtype": settings.dtype, "reader": settings.reader}
-        self._known.require(self._known.recipe._replace(**seen))
+        self._collection.require(self._collection.recipe._replace(**seen))
         self.warnings: tuple[str, ...] = ()
         self.made_with: dict[str, str] = {}
         if timeline and wanted.prompted:
@@ -133,7 +135,7 @@ class IndexedTags:
         self._tagger = Tagger(encoder, settings=settings)
 
     def __call__(self, videos: Iterable[str], label_set: LabelSet, settings: TagSettings) -> Iterator[VideoResult]:
-        """One result per video, in their order."""
+        """Yield one result per video, in input order."""
         labels = self._tagger.encode_labels(label_set)
         for video in videos:
             yield self._tag(video, labels)
@@ -141,12 +143,14 @@ class IndexedTags:
     def _tag(self, video: str, labels: EncodedLabels) -> VideoResult:
         stamp = Stamp.of(video)
         with self._store.reading():
-            entry = self._store.entry(self._known, os.path.realpath(video))
-            found = self._store.read(self._known, entry) if entry is not None and entry.stamp == stamp else None
-        if found is not None:
-            return self._tagger.tag_embedded(video, found, labels)
+            entry = self._store.entry(self._collection, os.path.realpath(video))
+            embeddings = (
+                self._store.read(self._collection, entry) if entry is not None and entry.stamp == stamp else None
+            )
+        if embeddings is not None:
+            return self._tagger.tag_embedded(video, embeddings, labels)
         what = "has changed since it was indexed" if entry else "is not in the index"
-        error = f"{shown(video)} {what}: run xclip index on it, with --model {self._known.model}"
+        error = f"{shown(video)} {what}: run xclip index on it, with --model {self._collection.model}"
         if stamp is None:
             error = f"{shown(video)} is not there"
-        return VideoResult(video, self._known.model, labels.label_set.name, error=error)
+        return VideoResult(video, self._collection.model, labels.label_set.name, error=error)

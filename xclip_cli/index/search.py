@@ -1,4 +1,4 @@
-"""Questions to an index: a sentence or an example -> the moments of all videos that come nearest, exactly.
+"""Search an index: a sentence or an example in, the nearest moments of all videos out (exact search).
 
 A question is compared, by cosine, with every window that is kept. What it costs is reading them once; neither torch nor
 a video is touched where the sentence was asked before.
@@ -32,14 +32,14 @@ _BY_CHANCE = 0.25  # of searches for what is not there: those in which a window 
 
 @dataclass(frozen=True)
 class Scope:
-    """Where to look: in a folder or a video (its real path), in files changed since a time in nanoseconds."""
+    """Limits of a search: a folder or a video (its real path), files changed since a time in nanoseconds."""
 
-    place: str | None = None
+    folder: str | None = None
     since_ns: int = 0
 
 
 class Query(NamedTuple):
-    """What to look for: features (E,) of a sentence, or of an example (``like``).
+    """Features (E,) of a sentence, or of an example (``like``).
 
     ``texts`` (T, E) are those of general texts, of unit length, by which a moment is judged. ``warnings`` are about
     the sentence.
@@ -61,9 +61,9 @@ class Answer(NamedTuple):
 
 
 def collection(store: Store, model: str) -> Collection:
-    """What the index holds of a model, a name or a path. Raises UsageError, ModelError.
+    """Return the collection of a model, which is a name or a path. Raises UsageError, ModelError.
 
-    The model is known by the bytes of its file alone, where these decide all; else it is opened, which takes torch.
+    A model that its file alone defines is found by the file's hash. Any other is opened, which needs torch.
     """
     path = hub.local_file(MODELS[model]) if model in MODELS else hub.user_path(model)
     if path is not None and path.is_file():
@@ -110,7 +110,7 @@ def make_query(text: str | None, like: str | None, store: Store, known: Collecti
 
 @dataclass(frozen=True)
 class _Named:
-    """As much of a checkpoint as text features take, opened only where they are not on the disk."""
+    """What text features need of a checkpoint; the model is opened only if they are not in the cache."""
 
     fingerprint: str
     name: str
@@ -122,21 +122,21 @@ class _Named:
 
 
 def example(text: str, store: Store, known: Collection, settings: TagSettings) -> np.ndarray:
-    """What to look for, float32 (E,), as a video: ``clip.mp4``, or ``clip.mp4@12.5`` for what is seen at that second.
+    """Return the features float32 (E,) of an example: ``clip.mp4``, or ``clip.mp4@12.5`` for that second of it.
 
-    A video of the index is not decoded. Raises VideoError.
+    A video in the index is not decoded. Raises VideoError.
     """
     path, at = _video_and_moment(text)
     with store.reading():
         entry = store.entry(known, os.path.realpath(path))
-        kept = store.read(known, entry) if entry is not None and entry.is_unchanged else None
-    if kept is None:
+        embeddings = store.read(known, entry) if entry is not None and entry.is_unchanged else None
+    if embeddings is None:
         return _features(path, at, known.recipe.window_seconds, settings)
     if at is None:
-        return kept.whole
-    if at >= kept.end_seconds:
-        raise VideoError(f"{shown(path)} has no moment {at:g} s: it ends at {kept.end_seconds:.3f} s")
-    return kept.windows[np.abs(kept.spans.mean(axis=1) - at).argmin()]
+        return embeddings.whole
+    if at >= embeddings.end_seconds:
+        raise VideoError(f"{shown(path)} has no moment {at:g} s: it ends at {embeddings.end_seconds:.3f} s")
+    return embeddings.windows[np.abs(embeddings.spans.mean(axis=1) - at).argmin()]
 
 
 def _video_and_moment(text: str) -> tuple[str, float | None]:
@@ -158,18 +158,18 @@ def _features(path: str, at: float | None, window_seconds: float, settings: TagS
 
 
 def find(store: Store, known: Collection, query: Query, top_k: int, scope: Scope) -> Answer:
-    """The ``top_k`` moments that come nearest to a query, those of one video apart from each other.
+    """Return the ``top_k`` moments nearest to a query; moments of one video do not overlap.
 
-    Videos are taken from the one with the best window down, until what is left cannot be among the best.
+    Videos are visited in order of their best window, until no other can be among the best.
     """
     found: list[tuple[Moment, int]] = []  # and the row of its best window
     lost = []
     with store.reading():
         rows = store.rows(known)
-        spans = [(0, rows.num_rows)] if scope == Scope() else store.spans(known, scope.place, scope.since_ns)
+        spans = [(0, rows.num_rows)] if scope == Scope() else store.spans(known, scope.folder, scope.since_ns)
         cosines = rows.cosines(query.features, spans)
         compared = cosines > -np.inf
-        usual = cosines.mean(where=compared, dtype=np.float64) if compared.any() else 0.0
+        background_mean = cosines.mean(where=compared, dtype=np.float64) if compared.any() else 0.0
         while compared.any() and cosines[best := int(cosines.argmax())] > -np.inf:
             if len(found) == top_k and found[-1][0].score >= cosines[best]:
                 break
@@ -177,7 +177,7 @@ def find(store: Store, known: Collection, query: Query, top_k: int, scope: Scope
             own = slice(best, best + 1) if entry is None else slice(entry.first, entry.first + entry.count)
             if entry is not None and entry.is_unchanged:
                 spans, end = store.timeline(entry)
-                own_moments = _moments(entry.path, spans, end, cosines[own], usual, top_k)
+                own_moments = _moments(entry.path, spans, end, cosines[own], background_mean, top_k)
                 found += [(moment, entry.first + window) for moment, window in own_moments]
                 found = nlargest(top_k, found, key=lambda pair: pair[0].score)
             elif entry is not None:
@@ -198,16 +198,17 @@ def stands_out(features: np.ndarray, query: Query, windows: int) -> bool:
     example and of the window with these texts must correlate by 0.71: they have half of their variance in common.
     """
     window, wanted = _unit(features), _unit(query.features)
-    usual = query.texts @ window
+    general = query.texts @ window
     if query.like:
-        return bool(np.corrcoef(usual, query.texts @ wanted)[0, 1] >= 0.5**0.5)
-    return bool(wanted @ window >= usual.mean() + NormalDist().inv_cdf(1 - _BY_CHANCE / windows) * usual.std())
+        return bool(np.corrcoef(general, query.texts @ wanted)[0, 1] >= 0.5**0.5)
+    deviations = NormalDist().inv_cdf(1 - _BY_CHANCE / windows)
+    return bool(wanted @ window >= general.mean() + deviations * general.std())
 
 
 def _moments(
-    path: str, spans: np.ndarray, end: float, cosines: np.ndarray, usual: float, most: int
+    path: str, spans: np.ndarray, end: float, cosines: np.ndarray, background_mean: float, most: int
 ) -> list[tuple[Moment, int]]:
-    """Moments of a video, not judged yet, and the number of the best window of each."""
+    """Return the moments of a video, `stands_out` not yet set, and the number of the best window of each."""
     found = []
     for part, part_end in split_at_jumps(spans, end):
         borders, middles, near = cells(spans[part], part_end), spans[part].mean(axis=1), cosines[part]
@@ -218,16 +219,16 @@ def _moments(
                 ),
                 part.start + peak,
             )
-            for first, stop, peak in peaks(near, usual, most)
+            for first, stop, peak in peaks(near, background_mean, most)
         ]
     return found
 
 
-def peaks(cosines: np.ndarray, usual: float, most: int) -> list[tuple[int, int, int]]:
-    """The moments of one video, from cosines (W,) of its windows: windows [first, stop) and the best of them.
+def peaks(cosines: np.ndarray, background_mean: float, most: int) -> list[tuple[int, int, int]]:
+    """Return moments from the cosines (W,) of a video's windows: windows [first, stop) and the best of them.
 
     A moment is a window that is better than those beside it, with all around it that come at least half as far above
-    what is ``usual``; the best moments take their windows first, and there are up to ``most``.
+    ``background_mean``; the best moments take their windows first, and there are up to ``most``.
     """
     before, after = np.append(-np.inf, cosines[:-1]), np.append(cosines[1:], -np.inf)
     tops = np.flatnonzero((cosines >= before) & (cosines > after))
@@ -235,17 +236,17 @@ def peaks(cosines: np.ndarray, usual: float, most: int) -> list[tuple[int, int, 
     for peak in tops[np.argsort(-cosines[tops], kind="stable")].tolist():
         if free[peak] and len(found) < most:
             best = cosines[peak]
-            borders = np.flatnonzero((cosines < min(best, (best + usual) / 2)) | (cosines > best) | ~free)
-            place = int(np.searchsorted(borders, peak))
-            first = int(borders[place - 1]) + 1 if place else 0
-            stop = int(borders[place]) if place < len(borders) else len(cosines)
+            borders = np.flatnonzero((cosines < min(best, (best + background_mean) / 2)) | (cosines > best) | ~free)
+            after_peak = int(np.searchsorted(borders, peak))
+            first = int(borders[after_peak - 1]) + 1 if after_peak else 0
+            stop = int(borders[after_peak]) if after_peak < len(borders) else len(cosines)
             free[first:stop] = False
             found.append((first, stop, peak))
     return found
 
 
 def results(moments: list[Moment], query: str, model: str) -> list[VideoResult]:
-    """The moments as timelines of their videos, the best video first."""
+    """Return the moments as timelines of their videos, the best video first."""
     found: dict[str, list[Segment]] = {}
     for moment in moments:
         label = query if moment.stands_out else f"{query} (does not stand out)"
