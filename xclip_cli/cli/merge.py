@@ -9,7 +9,7 @@ from xclip_cli.cli import console, options
 
 
 def merge(
-    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="The outputs of all shards.")],
+    files: Annotated[list[Path], typer.Argument(metavar="FILE", help="The outputs of all shards.")],
     output: options.MergedOutput,
     overwrite: options.Overwrite = False,
     quiet: options.Quiet = False,

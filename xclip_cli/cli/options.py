@@ -33,7 +33,7 @@ class EngineName(str, Enum):
 Paths = Annotated[
     list[str],
     Argument(
-        metavar="PATH...", help="Videos, folders, glob patterns, or - for a list on standard input.", show_default=False
+        metavar="PATH", help="Videos, folders, glob patterns, or - for a list on standard input.", show_default=False
     ),
 ]
 Recursive = Annotated[bool, Option("--recursive", "-r", help="Look into the folders of folders.")]
@@ -55,15 +55,24 @@ Dtype = Annotated[
 ]
 Labels = Annotated[
     list[str] | None,
-    Option("--labels", "-l", help='Labels, separated by commas: "dogs pulling sled,dunking".', rich_help_panel=_LABELS),
+    Option(
+        "--labels",
+        "-l",
+        metavar="NAMES",
+        help='Labels, separated by commas: "dogs pulling sled,dunking".',
+        rich_help_panel=_LABELS,
+    ),
 ]
 LabelsFile = Annotated[
     list[Path] | None,
-    Option(help="A label file: .yaml, .txt with one a line, or .csv (id,name).", rich_help_panel=_LABELS),
+    Option(
+        metavar="FILE", help="A label file: .yaml, .txt with one a line, or .csv (id,name).", rich_help_panel=_LABELS
+    ),
 ]
 Labelset = Annotated[
     list[str] | None,
     Option(
+        metavar="NAME",
         help="A built-in set of `xclip labels list`. [default: everyday]",
         rich_help_panel=_LABELS,
         autocompletion=completions.labelsets,
@@ -72,6 +81,7 @@ Labelset = Annotated[
 Background = Annotated[
     list[str] | None,
     Option(
+        metavar="NAMES",
         help="What else may be seen, separated by commas: it competes and is never printed. builtin: a general set.",
         rich_help_panel=_LABELS,
     ),
@@ -110,9 +120,14 @@ ThresholdLow = Annotated[
     ),
 ]
 Smooth = Annotated[int, Option(help="Windows that scores are averaged over, an odd number.", rich_help_panel=_TIME)]
-MinLength = Annotated[float, Option(help="Seconds; drop shorter segments.", rich_help_panel=_TIME)]
+MinLength = Annotated[float, Option(help="Drop segments shorter than this many seconds.", rich_help_panel=_TIME)]
 MaxGap = Annotated[
-    float | None, Option(help="Seconds; fill pauses up to this.", show_default="the stride", rich_help_panel=_TIME)
+    float | None,
+    Option(
+        help="Merge segments of one label that are at most this many seconds apart.",
+        show_default="the stride",
+        rich_help_panel=_TIME,
+    ),
 ]
 Exclusive = Annotated[bool, Option("--exclusive", help="Only the best label at any moment.", rich_help_panel=_TIME)]
 Scenes = Annotated[bool, Option("--scenes", help="No window crosses a shot change.", rich_help_panel=_TIME)]
@@ -178,7 +193,7 @@ Verbose = Annotated[
 ]
 
 # Of xclip index and xclip search.
-IndexPaths = Annotated[list[str] | None, Argument(metavar="PATH...", help="As in xclip tag.", show_default=False)]
+IndexPaths = Annotated[list[str] | None, Argument(metavar="PATH", help="As in xclip tag.", show_default=False)]
 IndexWindow = Annotated[
     str,
     Option("--window", help="Seconds of each window that is kept, or auto.", metavar="SECONDS",
