@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parents[1]
-_LINKED = ("labelsets", "weights", "README.md", "README.zh.md", "CHANGELOG.md", "LICENSE")
+_LINKED = ("labelsets", "weights", "docs", "README.md", "README.zh.md", "CHANGELOG.md", "LICENSE")
 _SECONDS = 300
 
 

@@ -97,9 +97,9 @@ def test_a_suffix_of_this_field_is_found_in_any_case(tmp_path, suffix):
     assert find(tmp_path) == ([f"a{suffix}", f"b{suffix.upper()}"], {})
 
 
-def test_the_readme_names_every_suffix():
-    readme = (Path(__file__).resolve().parents[2] / "README.md").read_text(encoding="utf-8")
-    [suffixes] = re.findall(r"^- \*\*Folders\*\*[^`]*`--recursive`[^`]*`([^`]*)`", readme, re.M)
+def test_the_page_of_formats_names_every_suffix():
+    page = (Path(__file__).resolve().parents[2] / "docs" / "formats.md").read_text(encoding="utf-8")
+    [suffixes] = re.findall(r"^- \*\*Folders\*\*[^`]*`--recursive`[^`]*`([^`]*)`", page, re.M)
     assert suffixes.split() == sorted(VIDEO_SUFFIXES)
 
 
