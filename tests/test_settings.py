@@ -48,7 +48,7 @@ def test_a_time_out_is_more_than_0_and_at_most_a_day(make, value):
         make(decode_timeout_seconds=value)
 
 
-@pytest.mark.parametrize("name", ["lr", "shots", "epochs", "patience", "lora", "learn_context", "accumulate"])
+@pytest.mark.parametrize("name", ["lr", "shots", "epochs", "patience", "accumulate"])
 @pytest.mark.parametrize("value", [math.nan, math.inf, "x"])
 def test_training_takes_numbers(name, value):
     with pytest.raises(UsageError, match=f"^--{name.replace('_', '-')} is "):

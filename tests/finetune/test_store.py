@@ -106,15 +106,15 @@ def test_a_set_too_large_for_the_cache_is_decoded_at_each_use(bars, pool, monkey
     assert store.evaluation(chosen[2])[0].shape == (4, 3, 32, 32)
 
 
-def test_drafts_of_killed_runs_do_not_stay(bars, pool, cache):
-    old, young = (cache / "clips" / f".{n * 40}.safetensors.{n}" for n in "12")
-    old.parent.mkdir(exist_ok=True)
+def test_drafts_of_killed_runs_do_not_stay(bars, pool, tmp_path, monkeypatch):
+    monkeypatch.setenv("XCLIP_CACHE", str(tmp_path))
+    old, young = (tmp_path / "clips" / f".xclip-{n * 8}-{n}-{n * 8}.part" for n in "12")
+    old.parent.mkdir()
     for draft in (old, young):
         draft.write_bytes(b"half of it")
     os.utime(old, (1, 1))
     ClipStore(SPEC, 4, pool).prepare(read_samples(bars)[:1], True, quiet)
     assert not old.exists() and young.exists()  # which another process may be writing
-    young.unlink()
 
 
 def test_the_cache_never_holds_more_than_it_may_and_lets_go_of_what_was_not_used(bars, pool, tmp_path, monkeypatch):

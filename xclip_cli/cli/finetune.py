@@ -20,8 +20,6 @@ def finetune(
     model: options.StartModel = FinetuneSettings.model,
     regime: options.Regime = FinetuneSettings.regime,
     keep: options.Keep = FinetuneSettings.keep,
-    lora: options.Lora = FinetuneSettings.lora,
-    learn_context: options.LearnContext = FinetuneSettings.learn_context,
     ablate: options.Ablate = False,
     epochs: options.Epochs = None,
     batch_size: options.TrainBatchSize = None,
@@ -44,7 +42,7 @@ def finetune(
     settings = FinetuneSettings(
         model=model, regime=regime, val=val, others=others, class_list=class_list, group_regex=group_regex, shots=few,
         epochs=epochs, batch_size=batch_size, accumulate=accumulate, lr=lr, patience=patience, seed=seed, keep=keep,
-        lora=lora, learn_context=learn_context, checkpointing=checkpointing, device=device, dtype=dtype,
+        checkpointing=checkpointing, device=device, dtype=dtype,
         workers=workers, reader=reader, decode_timeout_seconds=decode_timeout,
     )  # fmt: skip
     if output is None and not check:

@@ -270,8 +270,6 @@ Regime = Annotated[
 Keep = Annotated[
     str, Option(help="Share of the original in the result; auto: by the validated clips.", rich_help_panel=_LEARNS)
 ]
-Lora = Annotated[int, Option(help="Learn low-rank changes of this rank; 0: whole weights.", rich_help_panel=_LEARNS)]
-LearnContext = Annotated[int, Option(help="Learn so many words before each label.", rich_help_panel=_LEARNS)]
 Ablate = Annotated[
     bool, Option("--ablate", help="Train without parts of the network, one by one; a table.", rich_help_panel=_LEARNS)
 ]

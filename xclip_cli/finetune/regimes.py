@@ -11,10 +11,9 @@ from xclip_cli.model.xclip import Xclip
 
 WEIGHT_DECAY = 0.001
 NEW_RATE = 10  # times the rate: modules that image-text training never saw
-LOW_RANK_RATE = 50
 LABEL_SMOOTHING = 0.1
-_NEW = (".message.", "mit.", "prompts.", "context", "classifier")
-_NO_DECAY = ("position_embedding", "class_embedding", "context")
+_NEW = (".message.", "mit.", "prompts.", "classifier")
+_NO_DECAY = ("position_embedding", "class_embedding")
 _FROZEN = ("visual.stem.", "text.token_embedding", "text.token_proj")
 
 
@@ -74,16 +73,16 @@ def _is_clip(model: Xclip) -> bool:
 
 
 def is_new(name: str) -> bool:
-    """Whether image-text training never saw a parameter: message tokens, MIT, prompts, heads and learned words."""
+    """Whether image-text training never saw a parameter: message tokens, MIT, prompts and heads."""
     return any(part in name for part in _NEW)
 
 
 def parameter_groups(trained: Mapping[str, nn.Parameter], rate: float) -> list[dict]:
-    """Groups for AdamW, each with its ``peak`` rate; no decay for vectors, positions and learned words."""
+    """Groups for AdamW, each with its ``peak`` rate; no decay for vectors and positions."""
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for name, parameter in trained.items():
         plain = parameter.ndim < 2 or any(part in name for part in _NO_DECAY)
-        factor = LOW_RANK_RATE if ".parametrizations." in name else NEW_RATE if is_new(name) else 1
+        factor = NEW_RATE if is_new(name) else 1
         groups.setdefault((rate * factor, 0.0 if plain else WEIGHT_DECAY), []).append(parameter)
     return [{"params": p, "peak": peak, "weight_decay": decay} for (peak, decay), p in groups.items()]
 

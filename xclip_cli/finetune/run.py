@@ -22,7 +22,7 @@ from xclip_cli.files import make_folder, printable, write_text
 from xclip_cli.finetune.clipsets import Splits
 from xclip_cli.finetune.job import Job, OnProgress, by_name, class_indices, evaluate, opened, prompts
 from xclip_cli.finetune.keep import SHARES, choose, helps, interpolate, top
-from xclip_cli.finetune.learner import Learner, choose_front, merge
+from xclip_cli.finetune.learner import Learner, choose_front
 from xclip_cli.finetune.loop import Epoch, State, train
 from xclip_cli.finetune.probe import WAYS, Probe, Videos
 from xclip_cli.finetune.report import Report, Scores, write_metrics
@@ -103,7 +103,6 @@ def run(
 def _trained(job: Job, output: Path, stopped: Stopped, resume: bool) -> Iterator[Ready | Epoch]:
     """Trains, and returns what of it is taken."""
     original = _copy(job.model)
-    text = by_name(job, job.names).text().clone()
     learner = _learner(job)
     learned = sum(p.numel() for p in learner.trained.values())
     yield Ready(job.splits, job.findings, learned, _memory(job, learner), True)
@@ -113,20 +112,19 @@ def _trained(job: Job, output: Path, stopped: Stopped, resume: bool) -> Iterator
             write_metrics(output, state.history)
         yield epoch
     state.recall_best(learner)
-    merge(job.model)
-    features = None if learner.by_name else learner.text().detach()
     tuned = _copy(job.model)
 
-    def at(share: float) -> Tensor | None:
+    def logits(share: float) -> Tensor:
         interpolate(job.model, original, tuned, share)
-        return None if features is None or share == 1 else torch.lerp(features, text, share)
+        return evaluate(job, by_name(job, job.names), job.splits.val)
 
     if job.settings.keep == "auto":
-        candidates = [evaluate(job, by_name(job, job.names, at(share)), job.splits.val) for share in SHARES]
+        candidates = [logits(share) for share in SHARES]
         kept = job.ranks.share(SHARES[choose(candidates, class_indices(job.splits.val, job.names), slack=1)])
     else:
         kept = float(job.settings.keep)
-    return Tuned(at(kept), kept, history=state.history, facts={"epochs": len(state.history)})
+    interpolate(job.model, original, tuned, kept)
+    return Tuned(None, kept, history=state.history, facts={"epochs": len(state.history)})
 
 
 def _copy(model: nn.Module) -> dict[str, Tensor]:
@@ -223,12 +221,10 @@ def _variant(job: Job, switches: Mapping[str, bool | int], head: str) -> Job:
 
 
 def _learner(job: Job) -> Learner:
-    """What learns; its weights and words that are new are drawn from the seed."""
-    settings = job.settings
-    torch.manual_seed(settings.seed)
-    job.model.visual.checkpointing = settings.checkpointing
-    texts = prompts(job.names)
-    return Learner(job.front, texts, job.regime, settings.learn_context, settings.lora).to(job.device)
+    """What learns; its new weights are drawn from the seed."""
+    torch.manual_seed(job.settings.seed)
+    job.model.visual.checkpointing = job.settings.checkpointing
+    return Learner(job.front, prompts(job.names), job.regime).to(job.device)
 
 
 def _top1(job: Job, logits: Tensor) -> float:

@@ -16,8 +16,8 @@ class FinetuneSettings(Decoding):
     ``val`` is a share (0..1) of each class or the path of other clips; ``others`` clips with labels that are not tuned
     on. ``shots`` clips of each class are learned from; None: all. ``epochs``, ``batch_size`` (per process, cut into
     ``accumulate`` parts) and ``lr`` are the regime's where None. ``dtype`` "auto" is bfloat16 on CUDA, else float32.
-    ``keep`` is the share of the original in the result, or "auto": chosen on validation clips; ``lora`` a rank, 0 for
-    none. ``regime`` "auto" is linear, or few-shot where an option asks for training.
+    ``keep`` is the share of the original in the result, or "auto": chosen on validation clips.
+    ``regime`` "auto" is linear, or few-shot where an option asks for training.
     """
 
     model: str = "mini"
@@ -34,8 +34,6 @@ class FinetuneSettings(Decoding):
     patience: int | None = None
     seed: int = 0
     keep: str = "auto"
-    lora: int = 0
-    learn_context: int = 0
     checkpointing: bool = False
     device: str = "auto"
     dtype: str = "auto"
@@ -55,8 +53,6 @@ class FinetuneSettings(Decoding):
         require(self.keep == "auto" or (share is not None and 0 <= share <= 1), "keep", self.keep, "0 to 1, or auto")
         share = _number(self.val)
         require(share is None or 0 < share < 1, "val", self.val, "a share between 0 and 1, a folder or a CSV")
-        require(whole(self.lora, 0, 1024), "lora", self.lora, "a rank from 0 to 1024")
-        require(whole(self.learn_context, 0, 64), "learn-context", self.learn_context, "from 0 to 64 words")
         require(bool(DEVICE.fullmatch(self.device)), "device", self.device, "auto, cpu, cuda, cuda:N or mps")
         require(self.dtype in ("auto", *DTYPES), "dtype", self.dtype, "auto or " + " or ".join(DTYPES))
         try:
@@ -67,7 +63,7 @@ class FinetuneSettings(Decoding):
     @property
     def training_option(self) -> str | None:
         """The first option that only training by steps knows and that was asked for."""
-        names = "epochs", "batch_size", "accumulate", "lr", "patience", "lora", "learn_context", "checkpointing"
+        names = "epochs", "batch_size", "accumulate", "lr", "patience", "checkpointing"
         asked = (name for name in names if getattr(self, name) != getattr(FinetuneSettings, name))
         return next((f"--{name.replace('_', '-')}" for name in asked), None)
 

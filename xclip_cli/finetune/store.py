@@ -3,7 +3,6 @@
 import hashlib
 import os
 import shutil
-import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
@@ -29,7 +28,6 @@ CANDIDATES = 3  # frames of each part of a video that training chooses from; the
 VIEWS = 4  # of each training clip, where features are kept
 CACHE_BYTES = 16 * 2**30
 _VERSION = 3
-_DRAFT_SECONDS = 3600  # a draft that is older is no longer being written
 
 Encode = Callable[[Tensor], tuple[Tensor, ...]]  # (V, T, 3, S, S) -> the frozen front's output on the CPU, V first
 
@@ -75,7 +73,6 @@ class ClipStore:
             self._folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise self._unwritable(error) from error
-        _remove_drafts(self._folder)
         known = [self._seen(sample, varied) for sample in samples]
         self._missing = known.count(None)
         for done, (sample, outcome) in enumerate(self._ahead(samples, known, varied), 1):
@@ -247,11 +244,3 @@ def seeded(*what: object) -> torch.Generator:
     """A generator that depends on these values alone, in every process."""
     digest = hashlib.sha256(repr(what).encode()).digest()
     return torch.Generator().manual_seed(int.from_bytes(digest[:7], "little"))
-
-
-def _remove_drafts(folder: Path) -> None:
-    """Takes away what killed processes left half written."""
-    for draft in folder.glob(".*"):
-        with suppress(OSError):
-            if time.time() - draft.stat().st_mtime > _DRAFT_SECONDS:
-                draft.unlink()

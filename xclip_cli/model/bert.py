@@ -1,6 +1,5 @@
 """BERT's text tower (Devlin et al., 2019), read as sentence embeddings are: the mean over all tokens."""
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -40,12 +39,8 @@ class BertTower(nn.Module):
         own = config.width == embed_dim
         self.proj = nn.Identity() if own else nn.Linear(config.width, embed_dim, bias=False)
 
-    def forward(self, tokens: Tensor, context: Tensor | None = None) -> Tensor:
-        """``context`` (C, width), if given, are learned words that stand before each text (CoOp, Zhou et al. 2022)."""
+    def forward(self, tokens: Tensor) -> Tensor:
         x, mask = F.embedding(tokens, self.token_embedding), tokens != 0
-        if context is not None:
-            x = torch.cat([x[:, :1], context.expand(len(x), -1, -1), x[:, 1:]], dim=1)
-            mask = torch.cat([mask[:, :1].expand(-1, 1 + len(context)), mask[:, 1:]], dim=1)
         x = self.ln_embed(x + self.position_embedding[: x.shape[1]])
         for block in self.blocks:
             x = block(x, mask[:, None, None])

@@ -51,12 +51,8 @@ class TextTower(nn.Module):
         self.ln_final = nn.LayerNorm(config.width)
         self.proj = nn.Linear(config.width, embed_dim, bias=False)
 
-    def forward(self, tokens: Tensor, context: Tensor | None = None) -> Tensor:
-        """``context`` (C, width), if given, are learned words that stand before each text (CoOp, Zhou et al. 2022)."""
+    def forward(self, tokens: Tensor) -> Tensor:
         x, end = self.token_proj(F.embedding(tokens, self.token_embedding)), tokens.argmax(dim=-1)
-        if context is not None:
-            x = torch.cat([x[:, :1], context.expand(len(x), -1, -1), x[:, 1:]], dim=1)
-            end = end + len(context)
         x = x + self.position_embedding[: x.shape[1]]
         for block in self.blocks:
             x = block(x)
