@@ -74,7 +74,7 @@ def test_the_command_runs(xclip, desk, command):
     done = run(desk, command) if set(command) & set("$|&") else xclip(*arguments, cwd=desk)
     assert program in ("xclip", "find")
     assert done.returncode == 0, done.stderr
-    assert done.stdout or {"-o", "--prune", "--dry-run"} & set(arguments) or arguments[0] == "index"
+    assert done.stdout or {"-o", "--prune", "--remove-tags"} & set(arguments) or arguments[0] == "index"
 
 
 @pytest.mark.parametrize("command", [command for command in COMMANDS if "needs network" in command])
