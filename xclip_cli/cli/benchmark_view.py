@@ -5,7 +5,7 @@ from pathlib import Path
 
 from xclip_cli.benchmark.settings import AccuracySettings, SpeedSettings
 from xclip_cli.cli import console, options, progress
-from xclip_cli.cli.tag_view import count_skipped
+from xclip_cli.cli.tag_view import print_skip_counts
 from xclip_cli.errors import Interrupted
 from xclip_cli.files import make_folder
 from xclip_cli.labels import LabelSet
@@ -36,7 +36,7 @@ def show_decoding(paths: Sequence[str], recursive: bool, threads: int, timeout_s
 
     named, listed = options.read_paths(list(paths))
     found = find_videos(named, recursive, listed)
-    count_skipped(found, quiet=False)
+    print_skip_counts(found, quiet=False)
     for reason in found.unreadable.values():
         console.print_warning(reason)
     videos = [path for path in found.videos if path not in found.unreadable]
