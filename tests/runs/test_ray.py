@@ -356,7 +356,7 @@ def test_what_is_wrong_with_a_cluster_is_one_line(toy_model, clips, checkpoint, 
     fingerprint = "open_checkpoint(model).fingerprint" if checkpoint == "same" else "'0' * 64"
     program = f"""
 import types
-from xclip_cli.checkpoint import open_checkpoint
+from xclip_cli.checkpoint.load import open_checkpoint
 from xclip_cli.runs import ray
 from xclip_cli.errors import XclipError
 from xclip_cli.labels import from_names
